@@ -1,0 +1,19 @@
+//! pointsman keeps Linux Virtual Server honest.
+//!
+//! ```text
+//! policies/*.yaml → PolicySet ──┬─ targets → Engine (rise/fall) ⇄ Prober
+//!                               └──────────────→ HealthView (policies + verdicts)
+//!                                                     │
+//!    kernel → Ipvs::table → observed ──→ desired(view, observed)
+//!                              └──→ plan(observed, desired, owned) → apply
+//! ```
+//!
+//! Rooms: [`policy`] (YAML to a validated model), [`health`] (the state machine), [`probe`] (who
+//! is asked what and when), [`reconcile`] (difference, plan, application), [`ipvs`] (the kernel's
+//! table). Time, randomness, kernel and network come in from outside; what decides is pure.
+
+pub mod health;
+pub mod ipvs;
+pub mod policy;
+pub mod probe;
+pub mod reconcile;

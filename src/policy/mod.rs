@@ -1,0 +1,7 @@
+//! Policies: from YAML files to a model that cannot be wrong.
+//!
+//! Stages: bytes → `node` (a tree with positions) → `file` (mirrors the YAML) → `resolve` →
+//! [`model`]. Each stage collects every problem it finds. Reading files is `load`, noticing that
+//! they changed is `watch`; everything else is pure.
+
+pub mod model;

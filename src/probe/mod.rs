@@ -1,0 +1,21 @@
+//! Probing: what is asked of whom, what came of it, who is due, and the sockets that ask.
+//!
+//! [`target`] and [`outcome`] are the words, [`engine`] decides who is due and what a result means
+//! (pure, time comes in), [`runner`] is the async shell around it. One file per check speaks its
+//! protocol on a socket we open ourselves.
+
+pub mod outcome;
+pub mod target;
+
+use std::future::Future;
+
+use outcome::Outcome;
+use target::Target;
+
+/// The network as the runner sees it: one attempt at one target.
+///
+/// An implementation keeps the target's deadline itself and always answers by then.
+pub trait Prober: Send + Sync + 'static {
+    /// Probes once.
+    fn probe(&self, target: &Target) -> impl Future<Output = Outcome> + Send;
+}

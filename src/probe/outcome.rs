@@ -1,0 +1,104 @@
+//! What came of one attempt: pass, fail or inconclusive, why, and how far it got.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::OutcomeKind;
+
+/// The result of one probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What it means to the counters.
+    pub kind: OutcomeKind,
+    /// Why, as one of a bounded set of words.
+    pub reason: Reason,
+    /// Why, for people: a lowercase fragment such as
+    /// `no response head within 2s (connected in 1ms)`.
+    pub detail: String,
+    /// When each phase ended, from the start of the attempt.
+    pub phases: Phases,
+}
+
+/// Why a probe ended as it did. Bounded, so that it can label a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Pass: as expected.
+    Ok,
+    /// Fail: the port is closed.
+    Refused,
+    /// Fail: the connection was reset.
+    Reset,
+    /// Fail: no way to the real server (ARP, ICMP host unreachable).
+    Unreachable,
+    /// Fail: not connected by the deadline.
+    ConnectTimeout,
+    /// Fail: no TLS session by the deadline.
+    TlsTimeout,
+    /// Fail: connected, but no complete answer head (or first expected bytes) by the deadline.
+    HeadTimeout,
+    /// Fail: the body was not complete by the deadline.
+    BodyTimeout,
+    /// Fail: closed before the answer was complete.
+    Closed,
+    /// Fail: the TLS handshake failed.
+    Tls,
+    /// Fail: the certificate is not trusted or not for this name.
+    Certificate,
+    /// Fail: the certificate expires too soon.
+    Expiry,
+    /// Fail: not the protocol that was asked.
+    Protocol,
+    /// Fail: the head is larger than we read.
+    HeadSize,
+    /// Fail: the body is larger than we read.
+    BodySize,
+    /// Fail: the status is not one of those expected.
+    Status,
+    /// Fail: a response header is missing or does not match.
+    Header,
+    /// Fail: the body, or what a TCP peer said, does not match.
+    Content,
+    /// Inconclusive: no descriptor, port, memory or buffer on the director.
+    Resources,
+    /// Inconclusive: the director has no route, or not the source address or interface.
+    Route,
+    /// Inconclusive: a firewall rule or missing privilege on the director.
+    Denied,
+    /// Inconclusive: stopped before its end by a reload or shutdown.
+    Cancelled,
+}
+
+impl Reason {
+    /// What an attempt that ended so means to the counters.
+    pub fn kind(self) -> OutcomeKind {
+        match self {
+            Self::Ok => OutcomeKind::Pass,
+            Self::Resources | Self::Route | Self::Denied | Self::Cancelled => {
+                OutcomeKind::Inconclusive
+            }
+            _ => OutcomeKind::Fail,
+        }
+    }
+}
+
+/// How far an attempt got: the time from its start to the end of each phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases {
+    /// The TCP connection was made.
+    pub connected: Option<Duration>,
+    /// The TLS session was made.
+    pub tls: Option<Duration>,
+    /// The first byte of the answer came (http: its head was complete).
+    pub first_byte: Option<Duration>,
+    /// The attempt ended, whatever came of it.
+    pub ended: Duration,
+}
+
+impl Outcome {
+    /// An outcome whose kind follows from its reason.
+    pub fn new(reason: Reason, detail: impl Into<String>, phases: Phases) -> Self {
+        Self { kind: reason.kind(), reason, detail: detail.into(), phases }
+    }
+}

@@ -1,0 +1,191 @@
+//! What is probed: an address, a check, and how often.
+//!
+//! Health belongs to (address, check). Two real servers, virtual services or policies that ask
+//! the same question of the same address share one target and so one probe.
+
+use std::cmp::Ordering;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::Hysteresis;
+
+/// One thing to probe.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Where the probe connects to.
+    pub address: SocketAddr,
+    /// What it asks.
+    pub check: Arc<Check>,
+    /// How often, how long, and how many results make a verdict.
+    pub timing: Timing,
+}
+
+impl Target {
+    /// Whether both ask the same question of the same address, whatever their timing.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        self.address == other.address && self.check == other.check
+    }
+}
+
+/// When a target is probed and how its results count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timing {
+    /// From the start of one probe to the start of the next, at most; jitter only shortens it.
+    pub interval: Duration,
+    /// The same while a streak is open.
+    pub fast_interval: Option<Duration>,
+    /// The deadline of a whole attempt.
+    pub timeout: Duration,
+    /// Rise and fall.
+    pub hysteresis: Hysteresis,
+}
+
+/// What a probe asks and from where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Check {
+    /// The protocol and its question.
+    pub kind: CheckKind,
+    /// The local address of the probe's socket.
+    pub source: Option<IpAddr>,
+    /// The interface the probe's socket is bound to (`SO_BINDTODEVICE`).
+    pub interface: Option<String>,
+}
+
+/// The protocols that can be probed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CheckKind {
+    /// HTTP/1.1, over TLS when `tls` is set.
+    Http(HttpCheck),
+    /// A TCP connection, and optionally a short exchange on it.
+    Tcp(TcpCheck),
+}
+
+impl CheckKind {
+    /// The word in a policy: `http`, `https` or `tcp`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Http(HttpCheck { tls: None, .. }) => "http",
+            Self::Http(HttpCheck { tls: Some(_), .. }) => "https",
+            Self::Tcp(_) => "tcp",
+        }
+    }
+}
+
+/// One HTTP request and what its response must be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HttpCheck {
+    /// TLS below it, for `https`.
+    pub tls: Option<TlsCheck>,
+    /// Request method, `GET` by default.
+    pub method: String,
+    /// Path and query, begins with `/`.
+    pub path: String,
+    /// The Host header; the address and port of the target when not set.
+    pub host: Option<String>,
+    /// Extra request headers, in the order given.
+    pub headers: Vec<(String, String)>,
+    /// Inclusive ranges of healthy status codes.
+    pub status: Vec<(u16, u16)>,
+    /// What the body must match, all of it.
+    pub body: Vec<TextMatch>,
+    /// What response headers must match: (lower-case name, match).
+    pub response_headers: Vec<(String, TextMatch)>,
+}
+
+/// How TLS is spoken below HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TlsCheck {
+    /// SNI and the name the certificate must carry; Host, then the address, when not set.
+    pub server_name: Option<String>,
+    /// Whom to trust.
+    pub verify: Verify,
+    /// Fail when the certificate expires within this many days.
+    pub min_days: Option<u32>,
+}
+
+/// Whom a TLS probe trusts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verify {
+    /// The system's certificate authorities.
+    System,
+    /// The authorities of this PEM file.
+    CaFile {
+        /// Where it was read from, for messages.
+        path: PathBuf,
+        /// Its content at the time the policy was loaded.
+        pem: Arc<[u8]>,
+    },
+    /// Nobody is asked: any certificate passes.
+    Nobody,
+}
+
+/// What to say on a TCP connection and what to hear.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcpCheck {
+    /// Bytes to send once connected.
+    pub send: Vec<u8>,
+    /// What must appear in the first bytes of the answer.
+    pub expect: Option<TextMatch>,
+}
+
+/// A condition on text or bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TextMatch {
+    /// These bytes appear somewhere.
+    Contains(String),
+    /// This regular expression matches somewhere.
+    Regex(Pattern),
+}
+
+impl TextMatch {
+    /// Whether the condition holds.
+    pub fn is_match(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Contains(text) => {
+                text.is_empty() || bytes.windows(text.len()).any(|window| window == text.as_bytes())
+            }
+            Self::Regex(pattern) => pattern.0.is_match(bytes),
+        }
+    }
+}
+
+/// A regular expression that compares by its source.
+#[derive(Debug, Clone)]
+pub struct Pattern(regex::bytes::Regex);
+
+impl Pattern {
+    /// Compiles a regular expression of the `regex` crate's syntax.
+    ///
+    /// # Errors
+    /// The crate's explanation of what is wrong with it.
+    pub fn new(source: &str) -> Result<Self, regex::Error> {
+        regex::bytes::Regex::new(source).map(Self)
+    }
+
+    /// The expression as written.
+    pub fn source(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.source().cmp(other.source())
+    }
+}

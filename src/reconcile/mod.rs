@@ -1,0 +1,7 @@
+//! From policies and health to an exact table: desired state, difference, plan, application.
+//!
+//! `desired(view, observed)` says what should be, `plan` orders the difference into steps that are
+//! safe to be cut anywhere, `apply` executes them without further choices. All but `apply`, the
+//! store of owned services and the driver are pure.
+
+pub mod view;
