@@ -4,7 +4,9 @@
 //! (pure, time comes in), [`runner`] is the async shell around it. One file per check speaks its
 //! protocol on a socket we open ourselves.
 
+pub mod engine;
 pub mod outcome;
+pub mod runner;
 pub mod target;
 
 use std::future::Future;

@@ -1,0 +1,318 @@
+//! Who is due, who may start, and what a result means: the pure heart of probing.
+//!
+//! Time and randomness come in from outside. The engine opens no socket and spawns nothing; the
+//! [`super::runner`] starts what it names and tells it what came of it.
+//!
+//! Schedule: a target is probed again `interval` after the *start* of its last probe
+//! (`fast_interval` while a streak is open), shortened by up to a tenth, so that a verdict is never
+//! later than `fall × interval + timeout`. The first probes follow each other at once; the second
+//! ones are spread over the whole interval, so that rounds never fall into step.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::outcome::Outcome;
+use super::target::Target;
+use crate::health::{OutcomeKind, State, Transition};
+use crate::policy::model::{PolicySet, TargetId};
+use crate::reconcile::view::{HealthView, Verdict};
+
+/// First probes start this far apart at most; all of them within their interval.
+const FIRST_SPACING: Duration = Duration::from_micros(500);
+
+/// How many probes may be in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Over all targets.
+    pub total: usize,
+    /// Towards one address, so that one hanging machine cannot use up `total`.
+    pub per_address: usize,
+}
+
+impl Limits {
+    /// Limits for a process that may keep this many probe sockets open.
+    pub fn for_sockets(sockets: usize) -> Self {
+        let total = sockets.max(4);
+        Self { total, per_address: total / 4 }
+    }
+}
+
+/// Names one attempt, across reloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(u64);
+
+/// An attempt to be made now.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// To be given back with the outcome.
+    pub id: ProbeId,
+    /// Whom to probe.
+    pub target: Target,
+    /// How long after its due time it starts.
+    pub lateness: Duration,
+}
+
+/// The last conclusive or inconclusive attempt at a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// When it ended.
+    pub at: Instant,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// Everything known of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Verdict, since when, streak.
+    pub state: State,
+    /// The last attempt.
+    pub last: Option<Last>,
+    reason: Option<Arc<str>>,
+    due: Instant,
+    attempts: u64,
+    probe: Option<(ProbeId, Instant)>,
+}
+
+/// A verdict that changed.
+#[derive(Debug, Clone)]
+pub struct Turned {
+    /// Which target, in the set now in force.
+    pub target: TargetId,
+    /// From what to what.
+    pub transition: Transition,
+}
+
+/// The schedule and the verdicts of all targets.
+#[derive(Debug)]
+pub struct Engine {
+    policies: Arc<PolicySet>,
+    slots: Vec<Slot>,
+    due: BTreeSet<(Instant, u32)>,
+    /// Due, but their address has its fill of probes in flight.
+    blocked: HashMap<IpAddr, VecDeque<u32>>,
+    in_flight: HashMap<ProbeId, (IpAddr, Option<u32>)>,
+    per_address: HashMap<IpAddr, usize>,
+    limits: Limits,
+    next_id: u64,
+    random: StdRng,
+}
+
+impl Engine {
+    /// An engine without targets.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            policies: Arc::default(),
+            slots: Vec::new(),
+            due: BTreeSet::new(),
+            blocked: HashMap::new(),
+            in_flight: HashMap::new(),
+            per_address: HashMap::new(),
+            limits,
+            next_id: 0,
+            random: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Puts a policy set in force and names the attempts that nobody waits for any more.
+    ///
+    /// A target that was there before keeps its verdict, streak, schedule and attempt in flight,
+    /// also when only its timing changed.
+    pub fn set_policies(&mut self, policies: Arc<PolicySet>, now: Instant) -> Vec<ProbeId> {
+        let old = std::mem::replace(&mut self.policies, policies);
+        let mut old_slots = std::mem::take(&mut self.slots);
+        let spacing = FIRST_SPACING;
+        let mut first_due = now;
+        for target in &self.policies.targets {
+            let slot = match predecessor(&old.targets, target) {
+                Some(index) => {
+                    let mut slot = old_slots[index].clone();
+                    old_slots[index].probe = None;
+                    slot.due = slot.due.min(now + target.timing.interval);
+                    slot
+                }
+                None => {
+                    let phase =
+                        (first_due - now).as_nanos() % target.timing.interval.as_nanos().max(1);
+                    first_due += spacing;
+                    Slot::new(now + Duration::from_nanos(u64::try_from(phase).unwrap_or(0)), now)
+                }
+            };
+            self.slots.push(slot);
+        }
+        self.reindex();
+        let abandoned = old_slots.iter().filter_map(|slot| slot.probe.map(|(id, _)| id));
+        abandoned.collect()
+    }
+
+    /// Rebuilds what is derived from the slots: the queue, and whose attempt is whose.
+    fn reindex(&mut self) {
+        self.due.clear();
+        self.blocked.clear();
+        for (_, owner) in self.in_flight.values_mut() {
+            *owner = None;
+        }
+        for (index, slot) in (0u32..).zip(&self.slots) {
+            match slot.probe {
+                Some((id, _)) => {
+                    if let Some((_, owner)) = self.in_flight.get_mut(&id) {
+                        *owner = Some(index);
+                    }
+                }
+                None => {
+                    self.due.insert((slot.due, index));
+                }
+            }
+        }
+    }
+
+    /// When [`Self::start_due`] has something to do; `None` while only an end can help.
+    pub fn next_due(&self) -> Option<Instant> {
+        if self.in_flight.len() >= self.limits.total {
+            return None;
+        }
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Takes the attempts that are due, the longest overdue first, as far as the limits allow.
+    pub fn start_due(&mut self, now: Instant) -> Vec<Start> {
+        let mut starts = Vec::new();
+        while self.in_flight.len() < self.limits.total {
+            let Some(&(due, index)) = self.due.first() else { break };
+            if due > now {
+                break;
+            }
+            self.due.pop_first();
+            let address = self.policies.targets[index as usize].address.ip();
+            if self.per_address.get(&address).copied().unwrap_or(0) >= self.limits.per_address {
+                self.blocked.entry(address).or_default().push_back(index);
+                continue;
+            }
+            starts.push(self.start(index, address, now));
+        }
+        starts
+    }
+
+    fn start(&mut self, index: u32, address: IpAddr, now: Instant) -> Start {
+        let id = ProbeId(self.next_id);
+        self.next_id += 1;
+        self.in_flight.insert(id, (address, Some(index)));
+        *self.per_address.entry(address).or_default() += 1;
+        let slot = &mut self.slots[index as usize];
+        slot.probe = Some((id, now));
+        slot.attempts += 1;
+        let target = self.policies.targets[index as usize].clone();
+        Start { id, target, lateness: now.saturating_duration_since(slot.due) }
+    }
+
+    /// Takes the outcome of an attempt into account. `None` for an attempt that was abandoned or
+    /// cancelled: it frees its place and moves nothing.
+    pub fn finish(
+        &mut self,
+        id: ProbeId,
+        outcome: Option<Outcome>,
+        now: Instant,
+    ) -> Option<Turned> {
+        let (address, owner) = self.in_flight.remove(&id)?;
+        self.free(address);
+        let index = owner?;
+        let timing = self.policies.targets[index as usize].timing;
+        let slot = &mut self.slots[index as usize];
+        let (_, started) = slot.probe.take()?;
+        let turned = outcome.and_then(|outcome| slot.record(outcome, timing.hysteresis, now));
+        let interval = match timing.fast_interval {
+            Some(fast) if slot.state.streak > 0 => fast,
+            _ => timing.interval,
+        };
+        // The second attempt is spread over the whole interval, later ones over its last tenth.
+        let shortest = if slot.attempts == 1 { 0.1 } else { 0.9 };
+        let share: f64 = self.random.random_range(shortest..=1.0);
+        slot.due = (started + interval.mul_f64(share)).max(now);
+        self.due.insert((slot.due, index));
+        turned.map(|transition| Turned { target: TargetId(index), transition })
+    }
+
+    fn free(&mut self, address: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+        if let Some(queue) = self.blocked.get_mut(&address) {
+            if let Some(index) = queue.pop_front() {
+                self.due.insert((self.slots[index as usize].due, index));
+            }
+            if queue.is_empty() {
+                self.blocked.remove(&address);
+            }
+        }
+    }
+
+    /// The policies in force and the verdicts on their targets.
+    pub fn view(&self) -> HealthView {
+        let verdicts = self
+            .slots
+            .iter()
+            .map(|slot| Verdict { health: slot.state.health, reason: slot.reason.clone() })
+            .collect();
+        HealthView { policies: Arc::clone(&self.policies), verdicts }
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> &Arc<PolicySet> {
+        &self.policies
+    }
+
+    /// One slot per target, in the order of the set's targets.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// How many attempts are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+}
+
+impl Slot {
+    fn new(due: Instant, now: Instant) -> Self {
+        Self { state: State::new(now), last: None, reason: None, due, attempts: 0, probe: None }
+    }
+
+    fn record(
+        &mut self,
+        outcome: Outcome,
+        limits: crate::health::Hysteresis,
+        now: Instant,
+    ) -> Option<Transition> {
+        let transition = self.state.record(outcome.kind, limits, now);
+        if transition.is_some() {
+            self.reason =
+                (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());
+        }
+        self.last = Some(Last { at: now, outcome });
+        transition
+    }
+}
+
+/// The old target whose state a new one inherits: the same one, or else one that asks the same.
+/// Both lists are sorted by address, check, timing.
+fn predecessor(old: &[Target], new: &Target) -> Option<usize> {
+    match old.binary_search(new) {
+        Ok(index) => Some(index),
+        Err(index) => [index.checked_sub(1), Some(index)]
+            .into_iter()
+            .flatten()
+            .find(|near| old.get(*near).is_some_and(|target| target.asks_the_same(new))),
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+//! The async shell around the engine: starts what is due, hands back what came of it, publishes
+//! the verdicts.
+//!
+//! One task owns the engine. Policies come in on a `watch` channel, health views go out on
+//! another; both carry the latest value only. Each `select!` arm is cancel-safe: a sleep, a
+//! `JoinSet::join_next`, a `watch` change and an `mpsc` receive lose nothing when dropped.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tracing::{debug, error, info, warn};
+
+use super::Prober;
+use super::engine::{Engine, ProbeId, Slot, Start, Turned};
+use super::outcome::Outcome;
+use crate::health::{Health, OutcomeKind};
+use crate::policy::model::PolicySet;
+use crate::reconcile::view::HealthView;
+
+/// How late probes started, counted in buckets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lateness {
+    /// One count per bound of [`Lateness::BOUNDS`], and one for everything later.
+    pub counts: [u64; Lateness::BOUNDS.len() + 1],
+}
+
+impl Lateness {
+    /// Upper bounds of the buckets in milliseconds.
+    pub const BOUNDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
+
+    fn count(&mut self, lateness: Duration) {
+        let bucket = Self::BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < lateness);
+        self.counts[bucket] += 1;
+    }
+}
+
+/// A moment of the engine, for whoever shows it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The policies in force.
+    pub policies: Arc<PolicySet>,
+    /// One per target of the set.
+    pub slots: Vec<Slot>,
+    /// When it was taken.
+    pub now: Instant,
+    /// How late probes started since the start.
+    pub lateness: Lateness,
+    /// Attempts in flight.
+    pub in_flight: usize,
+}
+
+/// Asks the runner for a [`Snapshot`].
+pub type Query = oneshot::Sender<Snapshot>;
+
+/// Owns the engine and the probes in flight.
+#[derive(Debug)]
+pub struct Runner<P> {
+    engine: Engine,
+    prober: Arc<P>,
+    probes: JoinSet<(ProbeId, Outcome)>,
+    handles: HashMap<ProbeId, AbortHandle>,
+    by_task: HashMap<tokio::task::Id, ProbeId>,
+    lateness: Lateness,
+    /// Names of the policies that use each target, for the log.
+    users: Vec<String>,
+    director_ill: bool,
+}
+
+impl<P: Prober> Runner<P> {
+    /// A runner around an engine.
+    pub fn new(engine: Engine, prober: Arc<P>) -> Self {
+        Self {
+            engine,
+            prober,
+            probes: JoinSet::new(),
+            handles: HashMap::new(),
+            by_task: HashMap::new(),
+            lateness: Lateness::default(),
+            users: Vec::new(),
+            director_ill: false,
+        }
+    }
+
+    /// Probes until the senders of policies or queries are gone.
+    pub async fn run(
+        mut self,
+        mut policies: watch::Receiver<Arc<PolicySet>>,
+        mut queries: mpsc::Receiver<Query>,
+        views: watch::Sender<Arc<HealthView>>,
+    ) {
+        let first = Arc::clone(&policies.borrow_and_update());
+        self.set_policies(first, &views);
+        loop {
+            self.start_due();
+            let changed = tokio::select! {
+                () = sleep_until(self.engine.next_due()) => false,
+                Some(ended) = self.probes.join_next_with_id() => self.ended(ended),
+                alive = policies.changed() => {
+                    if alive.is_err() {
+                        return;
+                    }
+                    let set = Arc::clone(&policies.borrow_and_update());
+                    self.set_policies(set, &views);
+                    false
+                }
+                query = queries.recv() => {
+                    let Some(query) = query else { return };
+                    // A client that hung up needs no answer.
+                    let _ = query.send(self.snapshot());
+                    false
+                }
+            };
+            if changed {
+                views.send_replace(Arc::new(self.engine.view()));
+            }
+        }
+    }
+
+    fn set_policies(&mut self, set: Arc<PolicySet>, views: &watch::Sender<Arc<HealthView>>) {
+        self.users = users(&set);
+        for id in self.engine.set_policies(set, now()) {
+            if let Some(handle) = self.handles.get(&id) {
+                handle.abort();
+            }
+        }
+        views.send_replace(Arc::new(self.engine.view()));
+    }
+
+    fn start_due(&mut self) {
+        for Start { id, target, lateness } in self.engine.start_due(now()) {
+            self.lateness.count(lateness);
+            let prober = Arc::clone(&self.prober);
+            let handle = self.probes.spawn(async move { (id, prober.probe(&target).await) });
+            self.by_task.insert(handle.id(), id);
+            self.handles.insert(id, handle);
+        }
+    }
+
+    /// Takes in one end and every other that is already there; true if a verdict changed.
+    fn ended(&mut self, first: Result<(tokio::task::Id, (ProbeId, Outcome)), JoinError>) -> bool {
+        let mut changed = self.finish(first);
+        while let Some(next) = self.probes.try_join_next_with_id() {
+            changed |= self.finish(next);
+        }
+        changed
+    }
+
+    fn finish(&mut self, ended: Result<(tokio::task::Id, (ProbeId, Outcome)), JoinError>) -> bool {
+        let (task, outcome) = match ended {
+            Ok((task, (_, outcome))) => (task, Some(outcome)),
+            Err(join) => {
+                if join.is_panic() {
+                    error!(error = %join, "a probe ended in a bug of pointsman; it counts as inconclusive, please report it");
+                }
+                (join.id(), None)
+            }
+        };
+        let Some(id) = self.by_task.remove(&task) else { return false };
+        self.handles.remove(&id);
+        if let Some(outcome) = &outcome {
+            debug!(kind = ?outcome.kind, detail = %outcome.detail, took = ?outcome.phases.ended, "probe");
+            self.note_inconclusive(outcome);
+        }
+        let turned = self.engine.finish(id, outcome, now());
+        if let Some(turned) = &turned {
+            self.log(turned);
+        }
+        turned.is_some()
+    }
+
+    /// One line when the director begins to be unable to ask, one when it can again: ten thousand
+    /// targets without a descriptor must not fill the log.
+    fn note_inconclusive(&mut self, outcome: &Outcome) {
+        let inconclusive = outcome.kind == OutcomeKind::Inconclusive;
+        if inconclusive && !self.director_ill {
+            warn!(reason = %outcome.detail, "inconclusive probe: the director could not ask, so verdicts stay");
+        } else if self.director_ill && !inconclusive {
+            info!("probes are conclusive again");
+        }
+        self.director_ill = inconclusive;
+    }
+
+    fn log(&self, turned: &Turned) {
+        let set = self.engine.policies();
+        let slot = &self.engine.slots()[turned.target.0 as usize];
+        let reason = slot.last.as_ref().map_or("", |last| last.outcome.detail.as_str());
+        let target = set.target(turned.target);
+        let (from, to) = (turned.transition.from, turned.transition.to);
+        let check = target.check.kind.name();
+        let policy = self.users[turned.target.0 as usize].as_str();
+        match to {
+            Health::Down => {
+                warn!(policy, real_server = %target.address, check, %from, %to, reason, "transition");
+            }
+            _ => {
+                info!(policy, real_server = %target.address, check, %from, %to, reason, "transition")
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            policies: Arc::clone(self.engine.policies()),
+            slots: self.engine.slots().to_vec(),
+            now: now(),
+            lateness: self.lateness.clone(),
+            in_flight: self.engine.in_flight(),
+        }
+    }
+}
+
+/// For each target the names of the policies that use it.
+fn users(set: &PolicySet) -> Vec<String> {
+    let mut users = vec![String::new(); set.targets.len()];
+    for policy in &set.policies {
+        for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
+            let names = &mut users[target.0 as usize];
+            if names.split(',').all(|name| name != policy.name) {
+                if !names.is_empty() {
+                    names.push(',');
+                }
+                names.push_str(&policy.name);
+            }
+        }
+    }
+    users
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The clock of the runtime, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
