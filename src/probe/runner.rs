@@ -5,7 +5,8 @@
 //! another; both carry the latest value only. Each `select!` arm is cancel-safe: a sleep, a
 //! `JoinSet::join_next`, a `watch` change and an `mpsc` receive lose nothing when dropped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use super::outcome::Outcome;
 use crate::health::{Health, OutcomeKind};
 use crate::policy::model::PolicySet;
 use crate::reconcile::view::HealthView;
+
+/// How many inconclusive targets are named in the log until all are conclusive again.
+const LOGGED_INCONCLUSIVE: usize = 10;
 
 /// How late probes started, counted in buckets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,11 +66,12 @@ pub struct Runner<P> {
     prober: Arc<P>,
     probes: JoinSet<(ProbeId, Outcome)>,
     handles: HashMap<ProbeId, AbortHandle>,
-    by_task: HashMap<tokio::task::Id, ProbeId>,
+    by_task: HashMap<tokio::task::Id, (ProbeId, SocketAddr)>,
     lateness: Lateness,
     /// Names of the policies that use each target, for the log.
     users: Vec<String>,
-    director_ill: bool,
+    /// Targets whose last attempt said nothing about them.
+    inconclusive: HashSet<SocketAddr>,
 }
 
 impl<P: Prober> Runner<P> {
@@ -80,7 +85,7 @@ impl<P: Prober> Runner<P> {
             by_task: HashMap::new(),
             lateness: Lateness::default(),
             users: Vec::new(),
-            director_ill: false,
+            inconclusive: HashSet::new(),
         }
     }
 
@@ -121,6 +126,7 @@ impl<P: Prober> Runner<P> {
 
     fn set_policies(&mut self, set: Arc<PolicySet>, views: &watch::Sender<Arc<HealthView>>) {
         self.users = users(&set);
+        self.inconclusive.clear();
         for id in self.engine.set_policies(set, now()) {
             if let Some(handle) = self.handles.get(&id) {
                 handle.abort();
@@ -133,8 +139,9 @@ impl<P: Prober> Runner<P> {
         for Start { id, target, lateness } in self.engine.start_due(now()) {
             self.lateness.count(lateness);
             let prober = Arc::clone(&self.prober);
+            let address = target.address;
             let handle = self.probes.spawn(async move { (id, prober.probe(&target).await) });
-            self.by_task.insert(handle.id(), id);
+            self.by_task.insert(handle.id(), (id, address));
             self.handles.insert(id, handle);
         }
     }
@@ -158,11 +165,11 @@ impl<P: Prober> Runner<P> {
                 (join.id(), None)
             }
         };
-        let Some(id) = self.by_task.remove(&task) else { return false };
+        let Some((id, address)) = self.by_task.remove(&task) else { return false };
         self.handles.remove(&id);
         if let Some(outcome) = &outcome {
-            debug!(kind = ?outcome.kind, detail = %outcome.detail, took = ?outcome.phases.ended, "probe");
-            self.note_inconclusive(outcome);
+            debug!(real_server = %address, kind = ?outcome.kind, detail = %outcome.detail, took = ?outcome.phases.ended, "probe");
+            self.note_inconclusive(address, outcome);
         }
         let turned = self.engine.finish(id, outcome, now());
         if let Some(turned) = &turned {
@@ -171,16 +178,18 @@ impl<P: Prober> Runner<P> {
         turned.is_some()
     }
 
-    /// One line when the director begins to be unable to ask, one when it can again: ten thousand
+    /// Says once per target that the director could not ask, for the first few: ten thousand
     /// targets without a descriptor must not fill the log.
-    fn note_inconclusive(&mut self, outcome: &Outcome) {
-        let inconclusive = outcome.kind == OutcomeKind::Inconclusive;
-        if inconclusive && !self.director_ill {
-            warn!(reason = %outcome.detail, "inconclusive probe: the director could not ask, so verdicts stay");
-        } else if self.director_ill && !inconclusive {
-            info!("probes are conclusive again");
+    fn note_inconclusive(&mut self, address: SocketAddr, outcome: &Outcome) {
+        if outcome.kind != OutcomeKind::Inconclusive {
+            if self.inconclusive.remove(&address) && self.inconclusive.is_empty() {
+                info!("every probe is conclusive again");
+            }
+        } else if self.inconclusive.insert(address)
+            && self.inconclusive.len() <= LOGGED_INCONCLUSIVE
+        {
+            warn!(real_server = %address, reason = %outcome.detail, "inconclusive probe: the director could not ask; the verdict stays");
         }
-        self.director_ill = inconclusive;
     }
 
     fn log(&self, turned: &Turned) {
