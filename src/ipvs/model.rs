@@ -204,7 +204,7 @@ pub struct Connections {
 }
 
 /// A destination as read from the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
     /// Its settings.
     pub config: DestinationConfig,
@@ -213,7 +213,7 @@ pub struct Destination {
 }
 
 /// A virtual service as read from the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its settings.
     pub config: ServiceConfig,

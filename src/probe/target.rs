@@ -4,6 +4,8 @@
 //! the same question of the same address share one target and so one probe.
 
 use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +25,28 @@ pub struct Target {
 }
 
 impl Target {
+    /// Names the question and the address, whatever the timing: equal for two targets exactly when
+    /// [`Self::asks_the_same`] holds. Only for comparison with the same build of pointsman.
+    pub fn key(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.check.hash(&mut hasher);
+        format!("{self} {:016x}", hasher.finish())
+    }
+
     /// Whether both ask the same question of the same address, whatever their timing.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.address == other.address && self.check == other.check
+    }
+}
+
+impl fmt::Display for Target {
+    /// `http 192.0.2.1:80/alive`, `tcp 192.0.2.1:25`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.check.kind.name(), self.address)?;
+        match &self.check.kind {
+            CheckKind::Http(http) => f.write_str(&http.path),
+            CheckKind::Tcp(_) => Ok(()),
+        }
     }
 }
 
@@ -43,7 +64,7 @@ pub struct Timing {
 }
 
 /// What a probe asks and from where.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Check {
     /// The protocol and its question.
     pub kind: CheckKind,
@@ -54,7 +75,7 @@ pub struct Check {
 }
 
 /// The protocols that can be probed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CheckKind {
     /// HTTP/1.1, over TLS when `tls` is set.
     Http(HttpCheck),
@@ -74,7 +95,7 @@ impl CheckKind {
 }
 
 /// One HTTP request and what its response must be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpCheck {
     /// TLS below it, for `https`.
     pub tls: Option<TlsCheck>,
@@ -95,7 +116,7 @@ pub struct HttpCheck {
 }
 
 /// How TLS is spoken below HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TlsCheck {
     /// SNI and the name the certificate must carry; Host, then the address, when not set.
     pub server_name: Option<String>,
@@ -106,7 +127,7 @@ pub struct TlsCheck {
 }
 
 /// Whom a TLS probe trusts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verify {
     /// The system's certificate authorities.
     System,
@@ -122,7 +143,7 @@ pub enum Verify {
 }
 
 /// What to say on a TCP connection and what to hear.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TcpCheck {
     /// Bytes to send once connected.
     pub send: Vec<u8>,
@@ -131,7 +152,7 @@ pub struct TcpCheck {
 }
 
 /// A condition on text or bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TextMatch {
     /// These bytes appear somewhere.
     Contains(String),
@@ -181,6 +202,12 @@ impl Eq for Pattern {}
 impl PartialOrd for Pattern {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.source().hash(state);
     }
 }
 

@@ -1,0 +1,155 @@
+//! A log file of bounded size: `PATH`, and `keep` older ones as `PATH.1` (the newest) and so on.
+//!
+//! A write never fails the daemon: a full disk or a lost directory costs log lines, not traffic.
+//! The file is opened anew when somebody else has moved it away.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A shared handle on the log file; one write is one line.
+#[derive(Debug, Clone)]
+pub struct LogFile(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    max_size: u64,
+    keep: u32,
+    file: File,
+    size: u64,
+}
+
+impl LogFile {
+    /// Opens or creates the file for appending.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
+        let (file, size) = open(path)?;
+        let inner = Inner { path: path.to_owned(), max_size, keep, file, size };
+        Ok(Self(Arc::new(Mutex::new(inner))))
+    }
+}
+
+impl Inner {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let length = line.len() as u64;
+        if self.size > 0 && self.size + length > self.max_size {
+            self.rotate()?;
+        } else if self.was_moved() {
+            self.reopen()?;
+        }
+        self.file.write_all(line)?;
+        self.size += length;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        if self.keep == 0 {
+            self.file.set_len(0)?;
+            self.size = 0;
+            return Ok(());
+        }
+        for number in (1..self.keep).rev() {
+            // A gap in the sequence is no reason to stop.
+            let _ = fs::rename(self.numbered(number), self.numbered(number + 1));
+        }
+        fs::rename(&self.path, self.numbered(1))?;
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        (self.file, self.size) = open(&self.path)?;
+        Ok(())
+    }
+
+    fn was_moved(&self) -> bool {
+        match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(there), Ok(here)) => there.ino() != here.ino() || there.dev() != here.dev(),
+            _ => true,
+        }
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.write_line(line).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(path: PathBuf) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn size_and_number_stay_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogFile::open(&path, 30, 2).unwrap();
+        for number in 0..10 {
+            log.write_all(format!("line number {number}\n").as_bytes()).unwrap();
+        }
+        assert_eq!(content(path.clone()), "line number 8\nline number 9\n");
+        assert_eq!(content(dir.path().join("log.1")), "line number 6\nline number 7\n");
+        assert_eq!(content(dir.path().join("log.2")), "line number 4\nline number 5\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn appends_after_a_restart_and_follows_a_move() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        LogFile::open(&path, 1000, 0).unwrap().write_all(b"one\n").unwrap();
+        let mut log = LogFile::open(&path, 1000, 0).unwrap();
+        log.write_all(b"two\n").unwrap();
+        assert_eq!(content(path.clone()), "one\ntwo\n");
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        log.write_all(b"three\n").unwrap();
+        assert_eq!(content(path), "three\n");
+    }
+
+    #[test]
+    fn keeping_none_starts_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogFile::open(&path, 10, 0).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        log.write_all(b"abcdefgh\n").unwrap();
+        assert_eq!(content(path), "abcdefgh\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
