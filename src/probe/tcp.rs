@@ -33,27 +33,33 @@ pub(super) async fn exchange(
     let mut heard = Vec::new();
     loop {
         stream.readable().await.map_err(|error| broken(&error, &heard))?;
-        let more = take_what_is_there(&stream, &mut heard, progress)?;
+        let rest = take_what_is_there(&stream, &mut heard, progress);
         if expect.is_match(&heard) {
             return Ok(format!("the answer does {}", wanted(expect)));
         }
-        if !more {
-            return Err(not_expected(&heard, expect));
+        match rest {
+            Rest::ToCome => {}
+            Rest::Ended => return Err(not_expected(&heard, expect)),
+            Rest::Broken(error) => return Err(broken(&error, &heard)),
         }
     }
 }
 
-/// Reads until the socket is empty; false once no more will come or be looked at.
-fn take_what_is_there(
-    stream: &TcpStream,
-    heard: &mut Vec<u8>,
-    progress: &Progress,
-) -> Result<bool, Failure> {
+/// What is to be had after what was there.
+enum Rest {
+    ToCome,
+    /// The peer has closed, or said as much as is looked at.
+    Ended,
+    Broken(io::Error),
+}
+
+/// Reads until the socket is empty.
+fn take_what_is_there(stream: &TcpStream, heard: &mut Vec<u8>, progress: &Progress) -> Rest {
     let mut part = [0; 2048];
     loop {
         let room = part.len().min(LONGEST - heard.len());
         match stream.try_read(&mut part[..room]) {
-            Ok(0) => return Ok(false),
+            Ok(0) => return Rest::Ended,
             Ok(count) => {
                 if heard.is_empty() {
                     progress.mark_first_byte();
@@ -61,8 +67,8 @@ fn take_what_is_there(
                 progress.add_received(count);
                 heard.extend_from_slice(&part[..count]);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(broken(&error, heard)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Rest::ToCome,
+            Err(error) => return Rest::Broken(error),
         }
     }
 }
