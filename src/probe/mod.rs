@@ -1,13 +1,20 @@
 //! Probing: what is asked of whom, what came of it, who is due, and the sockets that ask.
 //!
 //! [`target`] and [`outcome`] are the words, [`engine`] decides who is due and what a result means
-//! (pure, time comes in), [`runner`] is the async shell around it. One file per check speaks its
-//! protocol on a socket we open ourselves.
+//! (pure, time comes in), [`runner`] is the async shell around it. [`network`] asks one question
+//! once; one file per check speaks its protocol on a socket that [`socket`] opens.
 
 pub mod engine;
 pub mod outcome;
 pub mod runner;
+pub mod http;
+mod http_error;
+pub mod network;
+mod progress;
+mod socket;
 pub mod target;
+mod tcp;
+mod wire;
 
 use std::future::Future;
 

@@ -1,0 +1,178 @@
+//! Opens the probe's TCP connection and tells the director's own trouble from the real server's.
+//!
+//! What fails before a packet leaves (no descriptor, no source port, no route, no such address or
+//! interface, not allowed) is the director's and inconclusive; what the network answers is the
+//! real server's. Error numbers are those of ip(7), tcp(7) and connect(2).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use tokio::net::TcpStream;
+
+use super::outcome::Reason;
+use super::progress::Failure;
+
+/// How often a source port is drawn again when the one drawn is taken for this real server.
+const PORT_DRAWS: usize = 8;
+
+/// Connects to `address` from `source` through `interface`.
+///
+/// Dropping the future closes the socket.
+pub(super) async fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    interface: Option<&str>,
+) -> Result<TcpStream, Failure> {
+    let socket = start(address, source, interface)?;
+    let stream = TcpStream::from_std(std::net::TcpStream::from(socket))
+        .map_err(|error| own_trouble("registering a socket", &error))?;
+    stream.writable().await.map_err(|error| own_trouble("waiting for a socket", &error))?;
+    match stream.take_error() {
+        Ok(None) => Ok(stream),
+        Ok(Some(error)) | Err(error) => Err(answered(address, &error)),
+    }
+}
+
+/// Opens a non-blocking socket and sets its connection off.
+fn start(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    interface: Option<&str>,
+) -> Result<OwnedFd, Failure> {
+    for _ in 0..PORT_DRAWS {
+        let socket = open(address)?;
+        if let Some(interface) = interface {
+            bind_interface(&socket, interface)?;
+        }
+        if let Some(source) = source {
+            bind_source(&socket, source)?;
+        }
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => return Ok(socket),
+            Err(Errno::ADDRNOTAVAIL) if source.is_some() => {}
+            Err(errno) => return Err(not_sent(address, errno)),
+        }
+    }
+    Err(not_sent(address, Errno::ADDRNOTAVAIL))
+}
+
+fn open(address: SocketAddr) -> Result<OwnedFd, Failure> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(|errno| match errno {
+        Errno::AFNOSUPPORT => Failure::new(
+            Reason::Route,
+            format!("the director's kernel has no support for the family of {}", address.ip()),
+        ),
+        _ => own_trouble("opening a socket", &errno.into()),
+    })
+}
+
+fn bind_interface(socket: &OwnedFd, interface: &str) -> Result<(), Failure> {
+    socket2::SockRef::from(socket).bind_device(Some(interface.as_bytes())).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::NODEV) => {
+                Failure::new(Reason::Route, format!("the director has no interface `{interface}`"))
+            }
+            _ => own_trouble(&format!("binding a socket to interface `{interface}`"), &error),
+        }
+    })
+}
+
+/// Binds the address and leaves the port to the kernel.
+///
+/// `SO_REUSEADDR` lets probes of different real servers share a source port; without it a bound
+/// source runs out of ports after some 28,000 connections of the last minute, whoever they went to.
+fn bind_source(socket: &OwnedFd, source: IpAddr) -> Result<(), Failure> {
+    let bound = rustix::net::sockopt::set_socket_reuseaddr(socket, true)
+        .and_then(|()| rustix::net::bind(socket, &SocketAddr::new(source, 0)));
+    bound.map_err(|errno| match errno {
+        Errno::ADDRNOTAVAIL => Failure::new(
+            Reason::Route,
+            format!("the director does not have the source address {source}"),
+        ),
+        Errno::ADDRINUSE => no_port(),
+        Errno::INVAL | Errno::AFNOSUPPORT => Failure::new(
+            Reason::Route,
+            format!("the source address {source} is of another family than the real server"),
+        ),
+        _ => own_trouble(&format!("binding a socket to {source}"), &errno.into()),
+    })
+}
+
+/// `connect` itself refused: nothing was asked of anybody.
+fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
+    match errno {
+        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => no_port(),
+        Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::NODEV => Failure::new(
+            Reason::Route,
+            format!(
+                "the director has no route to {} ({})",
+                address.ip(),
+                kernel_words(&errno.into())
+            ),
+        ),
+        Errno::INVAL => Failure::new(
+            Reason::Route,
+            format!(
+                "the director cannot connect to {address} (a link-local address needs an interface)"
+            ),
+        ),
+        Errno::CONNREFUSED | Errno::CONNRESET | Errno::TIMEDOUT => answered(address, &errno.into()),
+        _ => own_trouble(&format!("connecting to {address}"), &errno.into()),
+    }
+}
+
+/// The network answered, or nobody did for longer than the kernel waits.
+fn answered(address: SocketAddr, error: &io::Error) -> Failure {
+    let (reason, what) = match Errno::from_io_error(error) {
+        Some(Errno::CONNREFUSED) => (Reason::Refused, format!("port {} is closed", address.port())),
+        Some(Errno::CONNRESET) => {
+            (Reason::Reset, "the connection was reset before it was made".to_owned())
+        }
+        Some(Errno::TIMEDOUT) => {
+            (Reason::ConnectTimeout, "the kernel gave up connecting".to_owned())
+        }
+        Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN) => {
+            (Reason::Unreachable, format!("no way to {}", address.ip()))
+        }
+        _ => return own_trouble(&format!("connecting to {address}"), error),
+    };
+    Failure::new(reason, format!("{what} ({})", kernel_words(error)))
+}
+
+fn no_port() -> Failure {
+    Failure::new(
+        Reason::Resources,
+        "the director has no source port left; widen net.ipv4.ip_local_port_range",
+    )
+}
+
+/// Trouble of the director itself, sorted into those it can have.
+fn own_trouble(doing: &str, error: &io::Error) -> Failure {
+    let (reason, hint) = match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => {
+            (Reason::Resources, "; raise the limit of open files (LimitNOFILE=, ulimit -n)")
+        }
+        Some(Errno::NFILE) => (Reason::Resources, "; raise fs.file-max"),
+        Some(Errno::PERM | Errno::ACCESS) => {
+            (Reason::Denied, "; a firewall rule or a missing capability on the director")
+        }
+        _ => (Reason::Resources, ""),
+    };
+    Failure::new(reason, format!("{doing}: {}{hint}", kernel_words(error)))
+}
+
+/// The kernel's words in lower case, without the number that `io::Error` adds.
+pub(super) fn kernel_words(error: &io::Error) -> String {
+    let full = error.to_string();
+    let words = full.split(" (os error").next().unwrap_or(&full);
+    let mut letters = words.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => full,
+    }
+}
