@@ -1,9 +1,14 @@
 //! A table in memory with the kernel's rules and errors, for tests, the demo and rehearsals.
+//!
+//! The contract suite holds it to what a real kernel answers, down to which of two errors comes
+//! first. What it cannot know are the kernel's own addresses and which modules it has: it takes
+//! any destination of a plausible address and every scheduler of mainline Linux.
 
 use super::model::{
-    Change, Connections, Destination, DestinationConfig, DestinationKey, Service, ServiceKey, Table,
+    Change, Connections, Destination, DestinationConfig, DestinationKey, Service, ServiceConfig,
+    ServiceKey, Table,
 };
-use super::{Ipvs, IpvsError};
+use super::{Ipvs, IpvsError, rules};
 
 /// A table of virtual services that lives in this process.
 #[derive(Debug, Clone, Default)]
@@ -33,37 +38,42 @@ impl Ipvs for Memory {
 /// # Errors
 /// Those of the kernel; the table is then as before.
 pub fn apply(table: &mut Table, change: &Change) -> Result<(), IpvsError> {
+    rules::sendable(change)?;
     match change {
         Change::AddService(key, config) => {
             if table.contains_key(key) {
                 return Err(IpvsError::Exists);
             }
-            table
-                .insert(*key, Service { config: config.clone(), destinations: Default::default() });
+            modules(config)?;
+            let new = Service { config: config.clone(), destinations: Default::default() };
+            table.insert(*key, new);
         }
         Change::SetService(key, config) => {
-            service(table, key)?.config = config.clone();
+            let service = service(table, key)?;
+            modules(config)?;
+            service.config = config.clone();
         }
         Change::DeleteService(key) => {
             table.remove(key).ok_or(IpvsError::NoSuchService)?;
         }
-        Change::AddDestination(key, destination, config) => {
+        Change::AddDestination(key, address, config) => {
             let service = service(table, key)?;
-            check(config)?;
-            if service.destinations.contains_key(destination) {
+            check(key, address, config)?;
+            if service.destinations.contains_key(address) {
                 return Err(IpvsError::Exists);
             }
+            refuse(rules::not_unicast(address))?;
             let new = Destination { config: *config, connections: Connections::default() };
-            service.destinations.insert(*destination, new);
+            service.destinations.insert(*address, new);
         }
         Change::SetDestination(key, address, config) => {
             let service = service(table, key)?;
-            check(config)?;
+            check(key, address, config)?;
             destination(service, address)?.config = *config;
         }
-        Change::DeleteDestination(key, destination) => {
+        Change::DeleteDestination(key, address) => {
             let service = service(table, key)?;
-            service.destinations.remove(destination).ok_or(IpvsError::NoSuchDestination)?;
+            service.destinations.remove(address).ok_or(IpvsError::NoSuchDestination)?;
         }
     }
     Ok(())
@@ -80,10 +90,30 @@ fn destination<'t>(
     service.destinations.get_mut(key).ok_or(IpvsError::NoSuchDestination)
 }
 
-fn check(config: &DestinationConfig) -> Result<(), IpvsError> {
+/// The scheduler first, as in the kernel; `none` is its word for a service without one.
+fn modules(config: &ServiceConfig) -> Result<(), IpvsError> {
+    if !config.scheduler.is_known() && config.scheduler.0 != "none" {
+        return Err(rules::no_scheduler(&config.scheduler));
+    }
+    match config.persistence.as_ref().and_then(|p| p.engine.as_deref()) {
+        None | Some("sip") => Ok(()),
+        Some(engine) => Err(rules::no_engine(engine)),
+    }
+}
+
+fn check(
+    service: &ServiceKey,
+    key: &DestinationKey,
+    config: &DestinationConfig,
+) -> Result<(), IpvsError> {
+    refuse(rules::mixed_families(service, key, config))?;
     let thresholds_cross = config.lower_threshold > config.upper_threshold;
     if config.weight > i32::MAX as u32 || thresholds_cross {
         return Err(IpvsError::OutOfRange);
     }
-    Ok(())
+    refuse(rules::no_tunnel_port(config))
+}
+
+fn refuse(reason: Option<String>) -> Result<(), IpvsError> {
+    reason.map_or(Ok(()), |reason| Err(IpvsError::Invalid(reason)))
 }

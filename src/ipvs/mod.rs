@@ -4,8 +4,13 @@
 //! implementations are the netlink socket, the memory table (same rules, same errors, no
 //! privileges) and the rehearsal, which reads the real one and overlays writes in memory.
 
+pub mod codec;
 pub mod memory;
 pub mod model;
+pub mod netlink;
+pub mod netns;
+pub mod rehearsal;
+pub mod rules;
 pub mod text;
 
 use thiserror::Error;
