@@ -4,4 +4,13 @@
 //! safe to be cut anywhere, `apply` executes them without further choices. All but `apply`, the
 //! store of owned services and the driver are pure.
 
+pub mod apply;
+pub mod desired;
+pub mod diff;
+pub mod json;
+pub mod ownership;
+pub mod plan;
+pub mod render;
+pub mod store;
 pub mod view;
+pub mod wording;

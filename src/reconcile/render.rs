@@ -1,0 +1,185 @@
+//! A plan as text for people: what changes, from what to what, why, and what is left as it is.
+//!
+//! Grouped by virtual service in the order of their keys; the order of execution is another one.
+//! Deterministic. Prints nothing itself.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use crate::ipvs::model::{DestinationKey, ServiceKey};
+
+use super::desired::Why;
+use super::plan::{Held, Plan, Step, Summary};
+use super::wording::Sign;
+
+/// Columns wider than this are not padded for.
+const WIDEST: usize = 46;
+
+/// The whole plan with its summary, each line ended, with ANSI colours if asked.
+pub fn render(plan: &Plan, colour: bool) -> String {
+    let mut text = String::new();
+    for (service, group) in groups(plan) {
+        group.write(&mut text, service, colour);
+        text.push('\n');
+    }
+    write_foreign(&mut text, &plan.foreign, colour);
+    text.push_str(&paint(colour, BOLD, &plan.summary().to_string()));
+    text.push('\n');
+    text
+}
+
+impl fmt::Display for Summary {
+    /// `4 to add, 1 to change, 1 to remove; 2 held; 1 foreign service left alone`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.add + self.change + self.remove == 0 {
+            f.write_str("nothing to do")?;
+        } else {
+            write!(f, "{} to add, {} to change, ", self.add, self.change)?;
+            write!(f, "{} to remove", self.remove)?;
+        }
+        match self.repairs {
+            0 => {}
+            1 => f.write_str(", 1 of them a repair")?,
+            repairs => write!(f, ", {repairs} of them repairs")?,
+        }
+        if self.down > 0 {
+            write!(f, "; {} down", self.down)?;
+        }
+        if self.held > 0 {
+            write!(f, "; {} held", self.held)?;
+        }
+        match self.foreign {
+            0 => Ok(()),
+            1 => f.write_str("; 1 foreign service left alone"),
+            foreign => write!(f, "; {foreign} foreign services left alone"),
+        }
+    }
+}
+
+const BOLD: &str = "1";
+
+impl Sign {
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Add => "32",
+            Self::Change => "33",
+            Self::Remove => "31",
+            Self::Notice => "35",
+            Self::Rest => "2",
+        }
+    }
+}
+
+/// The lines of one virtual service.
+#[derive(Default)]
+struct Group {
+    policy: Option<Arc<str>>,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    /// `None`, the service itself, comes first.
+    destination: Option<DestinationKey>,
+    sign: Sign,
+    subject: String,
+    what: String,
+    reason: String,
+}
+
+fn groups(plan: &Plan) -> BTreeMap<ServiceKey, Group> {
+    let mut groups: BTreeMap<ServiceKey, Group> = BTreeMap::new();
+    for step in &plan.steps {
+        let group = groups.entry(*step.change.service()).or_default();
+        group.policy = step.policy.clone();
+        group.lines.push(Line::of_step(step));
+    }
+    for held in plan.held.chunk_by(|left, right| left.service == right.service) {
+        let group = groups.entry(held[0].service).or_default();
+        group.policy = Some(Arc::clone(&held[0].policy));
+        group.hold(held);
+    }
+    for group in groups.values_mut() {
+        group.lines.sort_by_key(|line| line.destination);
+    }
+    groups
+}
+
+impl Group {
+    /// Adds a line each, but one for all that just stay as they are: there may be many.
+    fn hold(&mut self, held: &[Held]) {
+        let is_plain = |held: &&Held| {
+            held.why == Why::Unknown && held.config.is_some_and(|config| config.weight > 0)
+        };
+        let mut plain = held.iter().filter(is_plain);
+        if let Some(first) = plain.next() {
+            let mut line = Line::of_held(first);
+            let others = plain.count();
+            if others > 0 {
+                line.subject = format!("{} and {others} more", line.subject);
+                line.what = "stay as they are".to_owned();
+            }
+            self.lines.push(line);
+        }
+        self.lines.extend(held.iter().filter(|held| !is_plain(held)).map(Line::of_held));
+    }
+
+    fn write(&self, text: &mut String, service: ServiceKey, colour: bool) {
+        let policy = match &self.policy {
+            Some(policy) => format!("policy {policy}"),
+            None => "no policy".to_owned(),
+        };
+        let _ = writeln!(text, "{}  {policy}", paint(colour, BOLD, &service.to_string()));
+        let subject = width(self.lines.iter().map(|line| &line.subject));
+        let what = width(self.lines.iter().map(|line| &line.what));
+        for line in &self.lines {
+            let body = format!(
+                "{} {:subject$}  {:what$}  {}",
+                line.sign, line.subject, line.what, line.reason
+            );
+            let _ = writeln!(text, "  {}", paint(colour, line.sign.colour(), &body));
+        }
+    }
+}
+
+impl Line {
+    fn of_step(step: &Step) -> Self {
+        let destination = step.destination().copied();
+        let subject = match destination {
+            Some(destination) => destination.to_string(),
+            None => "virtual service".to_owned(),
+        };
+        let (sign, what, reason) = (step.sign(), step.what(), step.reason());
+        Self { destination, sign, subject, what, reason }
+    }
+
+    fn of_held(held: &Held) -> Self {
+        Self {
+            destination: Some(held.destination),
+            sign: held.sign(),
+            subject: held.destination.to_string(),
+            what: held.what(),
+            reason: held.reason(),
+        }
+    }
+}
+
+fn write_foreign(text: &mut String, foreign: &[ServiceKey], colour: bool) {
+    if foreign.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "{}  in no policy and not ours", paint(colour, BOLD, "foreign"));
+    for service in foreign {
+        let line = format!("{} {service}  left alone", Sign::Rest);
+        let _ = writeln!(text, "  {}", paint(colour, Sign::Rest.colour(), &line));
+    }
+    text.push('\n');
+}
+
+fn width<'l>(column: impl Iterator<Item = &'l String>) -> usize {
+    column.map(|cell| cell.chars().count()).filter(|width| *width <= WIDEST).max().unwrap_or(0)
+}
+
+fn paint(colour: bool, code: &str, text: &str) -> String {
+    if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

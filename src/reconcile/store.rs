@@ -1,0 +1,196 @@
+//! The record of owned services on disk: `owned.json` in the state directory.
+//!
+//! Written by rename, so that a reader or a crash finds the old record or the new one, never a
+//! part. A record that cannot be understood is kept aside for people, never overwritten.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::ownership::Owned;
+
+/// Name of the record in the state directory.
+const FILE: &str = "owned.json";
+/// The version of its format.
+const VERSION: u32 = 1;
+/// How many damaged records are kept aside under names of their own.
+const MOST_ASIDE: u32 = 100;
+
+/// The record of one state directory.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    on_disk: OnDisk,
+}
+
+/// What is known of the file.
+#[derive(Debug, PartialEq)]
+enum OnDisk {
+    /// Not looked at, or a write was cut.
+    Unclear,
+    /// Not there, or not usable and to be kept aside.
+    Unusable,
+    /// This.
+    Record(Owned),
+}
+
+/// Why the record could not be read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The file is there but says nothing that can be used.
+    #[error(
+        "the record of owned services {} is damaged: {why}; going on with the declared services only, it is kept aside at the next write",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file could not be read.
+    #[error("cannot read the record of owned services {}; make it readable to this user", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory or a file in it could not be written.
+    #[error(
+        "cannot record the owned services: cannot {action} {}; give this user a writable directory with --state-dir",
+        path.display()
+    )]
+    Write {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// The file's content.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    services: Owned,
+}
+
+/// The part of the content that every version has.
+#[derive(Deserialize)]
+struct AnyRecord {
+    version: u32,
+}
+
+impl Store {
+    /// The record in this state directory. Touches nothing yet.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), on_disk: OnDisk::Unclear }
+    }
+
+    /// Where the record is.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// Reads the record; a missing one is empty. Writes nothing.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood. The run goes on with an empty record: then only
+    /// declared services are touched.
+    pub fn load(&mut self) -> Result<Owned, StoreError> {
+        self.on_disk = OnDisk::Unusable;
+        let path = self.path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Owned::default()),
+            Err(source) => return Err(StoreError::Read { path, source }),
+        };
+        let owned = decode(&bytes).map_err(|why| StoreError::Damaged { path, why })?;
+        self.on_disk = OnDisk::Record(owned.clone());
+        Ok(owned)
+    }
+
+    /// Writes the record and waits until it is on disk; says whether it was necessary.
+    ///
+    /// Creates the directory. What is on disk already is not written again.
+    ///
+    /// # Errors
+    /// When the directory cannot be written; the old record is then as it was.
+    pub fn save(&mut self, owned: &Owned) -> Result<bool, StoreError> {
+        if self.on_disk == OnDisk::Unclear {
+            // The result only matters for what is known of the file.
+            let _ = self.load();
+        }
+        match &self.on_disk {
+            OnDisk::Record(known) if known == owned => return Ok(false),
+            OnDisk::Record(_) => {}
+            OnDisk::Unclear | OnDisk::Unusable => self.keep_aside()?,
+        }
+        self.on_disk = OnDisk::Unclear;
+        self.write(owned)?;
+        self.on_disk = OnDisk::Record(owned.clone());
+        Ok(true)
+    }
+
+    fn write(&self, owned: &Owned) -> Result<(), StoreError> {
+        let (path, directory) = (self.path(), &self.directory);
+        let draft = directory.join(format!("{FILE}.new"));
+        fs::create_dir_all(directory).map_err(failed("create", directory))?;
+        encode(owned)
+            .and_then(|bytes| write_synced(&draft, &bytes))
+            .map_err(failed("write", &draft))?;
+        fs::rename(&draft, &path).map_err(failed("replace", &path))?;
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed("sync", directory))
+    }
+
+    /// Renames a record that could not be used, if there is one.
+    fn keep_aside(&self) -> Result<(), StoreError> {
+        let path = self.path();
+        if fs::symlink_metadata(&path).is_err() {
+            return Ok(());
+        }
+        fs::rename(&path, self.free_name()).map_err(failed("keep aside", &path))
+    }
+
+    fn free_name(&self) -> PathBuf {
+        let name = |number| self.directory.join(format!("{FILE}.damaged.{number}"));
+        (1..MOST_ASIDE)
+            .map(name)
+            .find(|path| fs::symlink_metadata(path).is_err())
+            .unwrap_or_else(|| name(MOST_ASIDE))
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Owned, String> {
+    let any: AnyRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if any.version != VERSION {
+        return Err(format!("its format is version {}, not {VERSION}", any.version));
+    }
+    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    Ok(record.services)
+}
+
+fn encode(owned: &Owned) -> io::Result<Vec<u8>> {
+    let record = Record { version: VERSION, services: owned.clone() };
+    let mut bytes = serde_json::to_vec_pretty(&record)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> StoreError + 'p {
+    move |source| StoreError::Write { action, path: path.to_owned(), source }
+}
