@@ -23,6 +23,7 @@ use super::http_error::{self, During};
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
 use super::target::HttpCheck;
+use super::tls;
 use super::wire::Wire;
 
 /// Most bytes of a response head that are read.
@@ -30,12 +31,21 @@ pub const HEAD_LIMIT: usize = 16 * 1024;
 /// Most bytes of a response body that are read and looked at.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// Whether a request can be built from a check: method, path and headers are well-formed.
+/// Whether a request can be built from a check: method, path, headers and TLS name are well-formed.
 ///
 /// # Errors
 /// What is wrong with which of them.
 pub fn check_request(check: &HttpCheck) -> Result<(), String> {
-    request(check, SocketAddr::from(([0, 0, 0, 0], 80))).map(drop)
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], 80));
+    if let Some(tls) = &check.tls {
+        tls::server_name(check, tls, anywhere)?;
+    }
+    request(check, anywhere).map(drop)
+}
+
+/// A check that cannot even be asked says nothing about the real server.
+pub(super) fn nothing_asked(problem: String) -> Failure {
+    Failure::new(Reason::Resources, format!("nothing asked: {problem}"))
 }
 
 /// Asks and judges; the text says what passed.
@@ -45,8 +55,7 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     address: SocketAddr,
     progress: &Progress,
 ) -> Result<String, Failure> {
-    let request = request(check, address)
-        .map_err(|problem| Failure::new(Reason::Resources, format!("nothing asked: {problem}")))?;
+    let request = request(check, address).map_err(nothing_asked)?;
     let io = TokioIo::new(Wire::new(stream, progress));
     let (mut sender, connection) = Builder::new()
         .max_buf_size(HEAD_LIMIT)

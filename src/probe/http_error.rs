@@ -9,6 +9,7 @@ use super::http::HEAD_LIMIT;
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes};
 use super::socket::kernel_words;
+use super::tls_error;
 use super::wire::{Flood, LONGEST};
 
 /// What was being read.
@@ -60,6 +61,9 @@ fn explain_io(error: &io::Error, during: During, place: &str, progress: &Progres
     if error.get_ref().is_some_and(|inner| inner.is::<Flood>()) {
         let reason = if during == During::Head { Reason::HeadSize } else { Reason::BodySize };
         return Failure::new(reason, format!("more than {} KiB without an end", LONGEST / 1024));
+    }
+    if let Some(tls) = tls_error::inner(error) {
+        return Failure::new(Reason::Tls, format!("{} ({place})", tls_error::session(tls)));
     }
     match (Errno::from_io_error(error), error.kind()) {
         (Some(Errno::CONNRESET | Errno::PIPE), _) => {

@@ -14,6 +14,9 @@ mod progress;
 mod socket;
 pub mod target;
 mod tcp;
+mod tls;
+mod tls_error;
+pub mod trust;
 mod wire;
 
 use std::future::Future;

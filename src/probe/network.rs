@@ -4,17 +4,23 @@
 //! rooms beside it. Nothing outlives an attempt: no task is spawned, and dropping the future at
 //! the deadline closes the socket. No environment variable is read, so no proxy either.
 
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
 use super::outcome::{Outcome, Reason};
 use super::progress::{Failure, Progress};
-use super::target::{CheckKind, Target};
-use super::{Prober, http, socket, tcp};
+use super::target::{CheckKind, HttpCheck, Target, TlsCheck};
+use super::{Prober, http, socket, tcp, tls};
 
 /// Probes real servers over the network of the process's network namespace.
 ///
 /// Needs a tokio runtime with input/output and time enabled. One is enough for any number of
 /// targets; it can be shared and used concurrently.
 #[derive(Debug, Default)]
-pub struct NetworkProber {}
+pub struct NetworkProber {
+    configs: tls::Configs,
+}
 
 impl NetworkProber {
     /// A prober.
@@ -29,9 +35,27 @@ impl NetworkProber {
             socket::connect(target.address, check.source, check.interface.as_deref()).await?;
         progress.mark_connected();
         match &check.kind {
-            CheckKind::Http(http) => http::exchange(stream, http, target.address, progress).await,
+            CheckKind::Http(http) => match &http.tls {
+                None => http::exchange(stream, http, target.address, progress).await,
+                Some(tls) => self.https(stream, http, tls, target.address, progress).await,
+            },
             CheckKind::Tcp(tcp) => tcp::exchange(stream, tcp, progress).await,
         }
+    }
+
+    async fn https(
+        &self,
+        stream: TcpStream,
+        check: &HttpCheck,
+        tls: &TlsCheck,
+        address: SocketAddr,
+        progress: &Progress,
+    ) -> Result<String, Failure> {
+        let name = tls::server_name(check, tls, address).map_err(http::nothing_asked)?;
+        let mut session = tls::handshake(stream, name, tls, &self.configs, progress).await?;
+        let result = http::exchange(&mut session, check, address, progress).await;
+        tls::say_goodbye(&mut session).await;
+        result
     }
 }
 

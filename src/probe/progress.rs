@@ -70,6 +70,10 @@ impl Progress {
         self.connected.set(self.start.elapsed());
     }
 
+    pub(super) fn mark_tls(&self) {
+        self.tls.set(self.start.elapsed());
+    }
+
     pub(super) fn mark_first_byte(&self) {
         self.first_byte.set(self.start.elapsed());
     }

@@ -2,5 +2,7 @@
 
 mod hostile;
 mod http;
+mod local;
 mod support;
 mod tcp;
+mod tls;

@@ -1,7 +1,9 @@
 //! Scripted servers on loopback, checks to ask them, and what must come of it.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +30,8 @@ const SLACK: Duration = Duration::from_secs(5);
 pub(crate) enum Step {
     /// Reads until the end of a request head.
     Request,
+    /// Reads what comes first.
+    Read,
     /// Writes.
     Say(Vec<u8>),
     /// Writes one byte after another, with this pause before each.
@@ -60,6 +64,7 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) -> std::io::Result<()> {
     for step in script {
         match step {
             Step::Request => read_request(&mut stream).await?,
+            Step::Read => drop(stream.read(&mut [0; 4096]).await?),
             Step::Say(text) => stream.write_all(&text).await?,
             Step::Drip(text, pause) => {
                 for byte in text {
@@ -169,4 +174,37 @@ pub(crate) async fn case(
     let address = serve(script).await;
     let outcome = probe(&http(address, check, timeout)).await;
     expect(name, &outcome, reason, piece);
+}
+
+const CHILD: &str = "PROBE_TEST_CHILD";
+const CHILD_RAN: &str = "the child ran to its end";
+
+/// Runs `body` in a process of its own with these variables in its environment: the test `name`
+/// calls itself again.
+pub(crate) fn in_child<F: Future<Output = ()>>(
+    name: &str,
+    environment: &[(&str, &OsStr)],
+    body: impl FnOnce() -> F,
+) {
+    if std::env::var_os(CHILD).is_some() {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(body());
+        println!("{CHILD_RAN}");
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env(CHILD, "1")
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains(CHILD_RAN),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -1,0 +1,206 @@
+//! TLS below HTTP: the handshake, whom to trust, and how long the certificate still lasts.
+//!
+//! One shared client configuration per distinct [`Verify`]; sessions are never resumed, so that
+//! every probe sees the certificate a new user would see. Who is trusted is decided in
+//! [`super::trust`].
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
+
+use super::outcome::Reason;
+use super::progress::{Failure, Progress};
+use super::target::{HttpCheck, TlsCheck, Verify};
+use super::tls_error::explain;
+use super::trust;
+
+/// Configurations kept; policies with more distinct authorities rebuild some now and then.
+const KEPT: usize = 64;
+
+/// The client configurations in use, built when first asked for.
+#[derive(Debug, Default)]
+pub(super) struct Configs(Mutex<Vec<(Verify, Arc<ClientConfig>)>>);
+
+impl Configs {
+    /// The configuration that trusts `verify`.
+    async fn get(&self, verify: &Verify) -> Result<Arc<ClientConfig>, Failure> {
+        if let Some(config) = self.find(verify) {
+            return Ok(config);
+        }
+        let config = Arc::new(build(verify).await?);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.remove(0);
+        }
+        kept.push((verify.clone(), Arc::clone(&config)));
+        Ok(config)
+    }
+
+    fn find(&self, verify: &Verify) -> Option<Arc<ClientConfig>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(of, _)| of == verify).map(|(_, config)| Arc::clone(config))
+    }
+}
+
+async fn build(verify: &Verify) -> Result<ClientConfig, Failure> {
+    let provider = Arc::new(ring::default_provider());
+    let own_trouble = |problem: String| Failure::new(Reason::Resources, problem);
+    let verifier = match verify {
+        Verify::Nobody => trust::nobody(&provider),
+        Verify::CaFile { path, pem } => trust::authorities(pem, &provider)
+            .map_err(|problem| own_trouble(format!("{}: {problem}", path.display())))?,
+        Verify::System => {
+            let provider = Arc::clone(&provider);
+            tokio::task::spawn_blocking(move || trust::system(&provider))
+                .await
+                .map_err(|error| error.to_string())
+                .flatten()
+                .map_err(own_trouble)?
+        }
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| own_trouble(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+/// Makes a TLS session on an open connection and checks how long its certificate lasts.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    name: ServerName<'static>,
+    tls: &TlsCheck,
+    configs: &Configs,
+    progress: &Progress,
+) -> Result<TlsStream<TcpStream>, Failure> {
+    let config = configs.get(&tls.verify).await?;
+    let session = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| explain(&error, &tls.verify))?;
+    progress.mark_tls();
+    if let Some(min_days) = tls.min_days {
+        let leaf = session.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        judge_expiry(leaf, min_days, UnixTime::now())?;
+    }
+    Ok(session)
+}
+
+/// Tells the server that nothing more comes, so that it does not log a broken connection.
+///
+/// Best effort: tried once, never waited for.
+pub(super) async fn say_goodbye(session: &mut TlsStream<TcpStream>) {
+    poll_fn(|cx| {
+        let _ = Pin::new(&mut *session).poll_shutdown(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// SNI and the name the certificate must carry: as set, else Host without port, else the address.
+pub(super) fn server_name(
+    check: &HttpCheck,
+    tls: &TlsCheck,
+    address: SocketAddr,
+) -> Result<ServerName<'static>, String> {
+    let own_header = check.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let host = own_header.map(|(_, value)| value).or(check.host.as_ref());
+    let name = match (&tls.server_name, host) {
+        (Some(name), _) => name.as_str(),
+        (None, Some(host)) => without_port(host),
+        (None, None) => return Ok(ServerName::IpAddress(address.ip().into())),
+    };
+    ServerName::try_from(name.to_owned()).map_err(|_| {
+        format!("`{name}` is not a name that a certificate can carry; set server_name")
+    })
+}
+
+/// `host`, `host:port`, `[v6]` or `[v6]:port` without port and brackets.
+fn without_port(host: &str) -> &str {
+    if let Some(v6) = host.strip_prefix('[') {
+        return v6.split(']').next().unwrap_or(v6);
+    }
+    match host.rsplit_once(':') {
+        Some((name, _)) if !name.contains(':') => name,
+        _ => host,
+    }
+}
+
+fn judge_expiry(
+    leaf: Option<&CertificateDer<'_>>,
+    min_days: u32,
+    now: UnixTime,
+) -> Result<(), Failure> {
+    const DAY: u64 = 24 * 60 * 60;
+    let Some(not_after) = leaf.and_then(|leaf| not_after(leaf)) else {
+        let detail = "the certificate has no readable end of validity, which min_days asks for";
+        return Err(Failure::new(Reason::Certificate, detail));
+    };
+    let left = not_after.saturating_sub(now.as_secs());
+    if left >= u64::from(min_days) * DAY {
+        return Ok(());
+    }
+    let date = date(not_after);
+    let when = match (left, left / DAY) {
+        (0, _) => format!("the certificate expired on {date}"),
+        (_, 0) => format!("the certificate expires within a day (on {date})"),
+        (_, 1) => format!("the certificate expires in 1 day (on {date})"),
+        (_, days) => format!("the certificate expires in {days} days (on {date})"),
+    };
+    Err(Failure::new(Reason::Expiry, format!("{when}, less than min_days {min_days}")))
+}
+
+/// The end of validity of a certificate, in seconds since 1970.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
+}
+
+/// `2026-11-23`, in UTC.
+pub(super) fn date(since_1970: u64) -> String {
+    let time = i64::try_from(since_1970).ok().and_then(|secs| ASN1Time::from_timestamp(secs).ok());
+    time.map_or_else(
+        || format!("day {}", since_1970 / 86_400),
+        |time| time.to_datetime().date().to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_their_ports() {
+        for (host, name) in [
+            ("www.example.org", "www.example.org"),
+            ("www.example.org:8443", "www.example.org"),
+            ("192.0.2.1:443", "192.0.2.1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+
+    #[test]
+    fn dates_are_dates() {
+        assert_eq!(date(1_795_392_000), "2026-11-23");
+    }
+}
