@@ -1,7 +1,14 @@
 //! Policies: from YAML files to a model that cannot be wrong.
 //!
 //! Stages: bytes → `node` (a tree with positions) → `file` (mirrors the YAML) → `resolve` →
-//! [`model`]. Each stage collects every problem it finds. Reading files is `load`, noticing that
-//! they changed is `watch`; everything else is pure.
+//! [`model`]. Each stage collects every [`problem`] it finds. Reading files is [`load`], noticing
+//! that they changed is [`watch`]; everything else is pure.
 
+mod decode;
+mod file;
+pub mod load;
 pub mod model;
+mod node;
+pub mod problem;
+mod resolve;
+mod source;

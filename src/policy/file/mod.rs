@@ -1,0 +1,89 @@
+//! Types that mirror the YAML of a policy, with the place of everything.
+//!
+//! This stage knows keys, types, words and ranges: what can be judged by looking at one value.
+//! What needs two values to be seen together is `resolve`'s. Defaults are filled in there too, so
+//! that a missing key can still be told from a written one.
+
+pub(crate) mod check;
+pub(crate) mod http;
+pub(crate) mod server;
+pub(crate) mod service;
+
+use super::decode::{self, Field, Fields};
+use super::model::OnDown;
+use super::node::Node;
+use super::source::{At, Place, Report};
+
+use check::CheckEntry;
+use server::{RealServerEntry, ServerSettings};
+use service::{ServiceEntry, ServiceSettings};
+
+/// One document of a policy file.
+#[derive(Debug)]
+pub(crate) struct PolicyFile {
+    pub(crate) place: Place,
+    pub(crate) name: Field<String>,
+    pub(crate) services: Field<Vec<At<ServiceEntry>>>,
+    pub(crate) service_settings: ServiceSettings,
+    pub(crate) server_settings: ServerSettings,
+    pub(crate) on_down: Field<OnDown>,
+    pub(crate) real_servers: Field<Vec<At<RealServerEntry>>>,
+    pub(crate) checks: Field<Vec<At<CheckEntry>>>,
+}
+
+impl PolicyFile {
+    /// Reads a document, reporting everything that is wrong with it.
+    pub(crate) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut keys = Fields::of(node, "a policy", report)?;
+        let fields = &mut keys;
+        let policy = Self {
+            place: node.place,
+            name: fields.field("name", report, name),
+            services: fields.field("virtual_services", report, |node, report| {
+                decode::entries(node, "virtual services", report, ServiceEntry::read)
+            }),
+            service_settings: ServiceSettings::read(fields, report),
+            server_settings: ServerSettings::read(fields, report),
+            on_down: fields.field("on_down", report, |node, report| {
+                let words = [("remove", OnDown::Remove), ("quiesce", OnDown::Quiesce)];
+                decode::word(node, &words, report)
+            }),
+            real_servers: fields.field("real_servers", report, |node, report| {
+                decode::entries(node, "real servers", report, RealServerEntry::read)
+            }),
+            checks: fields.field("checks", report, check::read_list),
+        };
+        keys.finish(ELSEWHERE, report);
+        policy.require(report);
+        Some(policy)
+    }
+
+    fn require(&self, report: &mut Report<'_>) {
+        if self.services.is_absent() {
+            let help = "add `virtual_services:` with entries such as `- tcp://192.0.2.1:80`";
+            report.error(self.place, "a policy without virtual services", help);
+        }
+        if self.real_servers.is_absent() {
+            let help = "add `real_servers:` with entries such as `- 192.0.2.10`";
+            report.error(self.place, "a policy without real servers", help);
+        }
+    }
+}
+
+/// Keys that people write one level too high.
+const ELSEWHERE: &[(&[&str], &str)] = &[
+    (&["interval", "timeout", "rise", "fall", "fast_interval"], "in an entry of `checks`"),
+    (&["http", "https", "tcp"], "in an entry of `checks`"),
+    (&["netmask", "engine"], "under `persistence`"),
+];
+
+fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let name = decode::text(node, report)?;
+    let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    if name.is_empty() || name.chars().count() > 100 || name.contains(bad) {
+        let message = format!("`{}` cannot name a policy", decode::cut(&name));
+        report.error(node.place, message, "use 1 to 100 characters without spaces and `/`");
+        return None;
+    }
+    Some(name)
+}

@@ -1,0 +1,232 @@
+//! Checks: their timing, their question, and the target that each real server makes of them.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::health::Hysteresis;
+use crate::ipvs::model::Family;
+use crate::policy::decode::Field;
+use crate::policy::file::PolicyFile;
+use crate::policy::file::check::{CheckEntry, KindEntry};
+use crate::policy::file::http::{ExpectEntry, HttpEntry};
+use crate::policy::source::{At, Place, Report};
+use crate::probe::target::{Check, CheckKind, HttpCheck, Target, Timing};
+
+use super::server::{Destinations, Server};
+use super::tls::{self, Authorities};
+
+/// A check whose question is decided.
+#[derive(Debug)]
+pub(super) struct Resolved<'f> {
+    entry: &'f CheckEntry,
+    place: Place,
+    check: Arc<Check>,
+    timing: Timing,
+}
+
+/// The checks of a policy; `None` when one is wrong.
+pub(super) fn resolve<'f>(
+    file: &'f PolicyFile,
+    authorities: &mut Authorities<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<Resolved<'f>>> {
+    if file.checks.is_bad() {
+        return None;
+    }
+    let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
+    let resolved: Vec<_> = entries
+        .iter()
+        .map(|At { value: entry, place }| {
+            let timing = timing(entry, report);
+            let kind = kind(entry, *place, authorities, report);
+            if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
+                return None;
+            }
+            let check = Arc::new(Check {
+                kind: kind?,
+                source: entry.source.get().map(|source| source.value),
+                interface: entry.interface.get().map(|interface| interface.value.clone()),
+            });
+            Some(Resolved { entry, place: *place, check, timing: timing? })
+        })
+        .collect();
+    resolved.into_iter().collect()
+}
+
+fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
+    let CheckEntry { interval, fast_interval, timeout, rise, fall, .. } = entry;
+    if interval.is_bad() || fast_interval.is_bad() || timeout.is_bad() {
+        return None;
+    }
+    if rise.is_bad() || fall.is_bad() {
+        return None;
+    }
+    let timing = Timing {
+        interval: interval.unwrap_or(Duration::from_secs(5)),
+        fast_interval: fast_interval.get().map(|fast| fast.value),
+        timeout: timeout.unwrap_or(Duration::from_secs(2)),
+        hysteresis: Hysteresis {
+            rise: rise.unwrap_or(const { NonZeroU32::new(2).expect("not 0") }),
+            fall: fall.unwrap_or(const { NonZeroU32::new(3).expect("not 0") }),
+        },
+    };
+    compare_times(entry, timing, report).then_some(timing)
+}
+
+/// A probe must end before the next one of the same target begins.
+fn compare_times(entry: &CheckEntry, timing: Timing, report: &mut Report<'_>) -> bool {
+    let show = humantime::format_duration;
+    let Timing { interval, timeout, .. } = timing;
+    let written = entry.timeout.get().or(entry.interval.get()).map(|time| time.place);
+    let mut good = true;
+    if let Some(place) = written {
+        let default = if entry.timeout.is_absent() { "the default " } else { "" };
+        if timeout > interval {
+            let message = format!(
+                "{default}timeout {} is longer than the interval {}",
+                show(timeout),
+                show(interval)
+            );
+            let help = "one target is never probed twice at once: write a shorter timeout";
+            report.error(place, message, help);
+            good = false;
+        } else if timeout == interval {
+            let message =
+                format!("{default}timeout is as long as the interval, {}", show(interval));
+            let help = "a real server that hangs is then probed without a pause";
+            report.lint(place, message, help);
+        }
+    }
+    if let Some(fast) = entry.fast_interval.get().filter(|fast| fast.value > interval) {
+        let message = format!(
+            "fast interval {} is longer than the interval {}",
+            show(fast.value),
+            show(interval)
+        );
+        report.error(fast.place, message, "it is for probing faster while a streak is open");
+        good = false;
+    }
+    good
+}
+
+fn kind(
+    entry: &CheckEntry,
+    at: Place,
+    authorities: &mut Authorities<'_>,
+    report: &mut Report<'_>,
+) -> Option<CheckKind> {
+    match &entry.kind {
+        KindEntry::Tcp(tcp) => Some(CheckKind::Tcp(tcp.clone())),
+        KindEntry::Http(http) => {
+            let tls = match &http.tls {
+                None => Some(None),
+                Some(tls) => tls::resolve(tls, http, authorities, at, report).map(Some),
+            };
+            let check = http_check(http, report)?;
+            Some(CheckKind::Http(HttpCheck { tls: tls?, ..check }))
+        }
+    }
+}
+
+fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
+    let HttpEntry { method, path, host, headers, expect, .. } = http;
+    let empty = ExpectEntry { status: Field::Absent, body: Field::Absent, headers: Field::Absent };
+    let expect = match expect {
+        Field::Bad => return None,
+        Field::Absent => empty,
+        Field::Is(expect) => expect.value.clone(),
+    };
+    if let (Some("HEAD"), Some(body)) =
+        (method.get().map(|method| method.value.as_str()), expect.body.get())
+    {
+        let help = "use `GET`, or leave `body` out";
+        report.error(body.place, "the answer to `HEAD` has no body", help);
+        return None;
+    }
+    let bad = [method, path, host].into_iter().any(Field::is_bad) || headers.is_bad();
+    if bad || expect.status.is_bad() || expect.body.is_bad() || expect.headers.is_bad() {
+        return None;
+    }
+    Some(HttpCheck {
+        tls: None,
+        method: method.unwrap_or("GET".to_owned()),
+        path: path.unwrap_or("/".to_owned()),
+        host: host.get().map(|host| host.value.clone()),
+        headers: headers.unwrap_or(Vec::new()),
+        status: expect.status.unwrap_or(vec![(200, 399)]),
+        body: expect.body.unwrap_or(Vec::new()),
+        response_headers: expect.headers.unwrap_or(Vec::new()),
+    })
+}
+
+/// What is probed for each real server; `None` when one has a check without an address to ask.
+pub(super) fn targets(
+    checks: &[Resolved<'_>],
+    servers: &[Server<'_>],
+    destinations: &Destinations,
+    report: &mut Report<'_>,
+) -> Option<Vec<Vec<Target>>> {
+    let targets: Vec<_> = servers
+        .iter()
+        .enumerate()
+        .map(|(index, server)| {
+            let of_server: Vec<_> = checks
+                .iter()
+                .map(|check| target(check, server, index, destinations, report))
+                .collect();
+            of_server.into_iter().collect::<Option<Vec<_>>>()
+        })
+        .collect();
+    targets.into_iter().collect()
+}
+
+fn target(
+    resolved: &Resolved<'_>,
+    server: &Server<'_>,
+    index: usize,
+    destinations: &Destinations,
+    report: &mut Report<'_>,
+) -> Option<Target> {
+    let Resolved { entry, place, check, timing } = resolved;
+    let address = server.entry.check_address.unwrap_or(server.address());
+    if let Some(source) = entry.source.get()
+        && Family::of(source.value) != Family::of(address)
+    {
+        let message = format!("source `{}` cannot reach `{address}`", source.value);
+        let help = "they are of two address families: write a policy for each";
+        report.error(source.place, message, help);
+        return None;
+    }
+    let port = match (server.entry.check_port.get(), entry.port.get()) {
+        (Some(port), _) | (None, Some(port)) => port.value,
+        (None, None) => destination_port(index, destinations, *place, report)?,
+    };
+    let address = SocketAddr::new(address, port);
+    Some(Target { address, check: check.clone(), timing: *timing })
+}
+
+/// The port that a real server has in every service of the policy.
+fn destination_port(
+    index: usize,
+    destinations: &Destinations,
+    at: Place,
+    report: &mut Report<'_>,
+) -> Option<u16> {
+    let ports = destinations.iter().map(|of_service| of_service.get(index).copied().flatten());
+    let ports: Option<BTreeSet<u16>> =
+        ports.map(|destination| Some(destination?.key.port)).collect();
+    let ports: Vec<u16> = ports?.into_iter().collect();
+    let message = match ports.as_slice() {
+        [port] if *port != 0 => return Some(*port),
+        [0] | [] => "which port to check? the virtual service has none".to_owned(),
+        ports => {
+            let list: Vec<_> = ports.iter().map(u16::to_string).collect();
+            format!("which port to check? the virtual services have {}", list.join(", "))
+        }
+    };
+    report.error(at, message, "add `port:` to the check, or `check_port` to the real server");
+    None
+}

@@ -1,0 +1,153 @@
+//! From mirrored files to a [`PolicySet`]: everything that needs two values to be seen together.
+//!
+//! Pure: the files of certificate authorities are read by a function that the caller brings. All
+//! problems of all files are found in one go; what follows only from a problem already reported
+//! is not reported again.
+
+mod check;
+mod claim;
+mod lint;
+mod server;
+mod service;
+mod tls;
+
+use std::collections::BTreeSet;
+
+use super::decode::Field;
+use super::file::PolicyFile;
+use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
+use super::node;
+use super::problem::{self, Problem};
+use super::source::{Place, Report, Source};
+use crate::probe::target::Target;
+
+use claim::Claims;
+use tls::Authorities;
+pub(crate) use tls::ReadFile;
+
+/// Reads and resolves files; the set is complete only when no problem is an error.
+pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
+    let mut authorities = Authorities::new(read);
+    let mut claims = Claims::default();
+    let mut drafts = Vec::new();
+    let mut problems = Vec::new();
+    for source in sources {
+        let mut report = Report::new(source);
+        for (index, file) in read_file(&mut report).into_iter().enumerate() {
+            let name = name(&file, index, source);
+            claims.name(&name, &file, &mut report);
+            claims.services(&name, &file, &mut report);
+            drafts.extend(draft(name, &file, &mut authorities, &mut report));
+        }
+        problems.extend(report.finish());
+    }
+    problem::sort(&mut problems);
+    let hash = hash(sources, &authorities);
+    (assemble(drafts, hash), problems)
+}
+
+/// A policy whose targets have no number yet: one list per real server.
+#[derive(Debug)]
+struct Draft {
+    policy: Policy,
+    targets: Vec<Vec<Target>>,
+}
+
+fn read_file(report: &mut Report<'_>) -> Vec<PolicyFile> {
+    let documents = node::parse(report);
+    if documents.is_empty() && !report.has_errors() {
+        let place = Place { line: 1, column: 1, len: 1 };
+        report.error(place, "no policy in this file", "remove the file, or write a policy into it");
+    }
+    documents.iter().filter_map(|node| PolicyFile::read(node, report)).collect()
+}
+
+/// The name as written, or that of the file, with a number from the second document on.
+fn name(file: &PolicyFile, index: usize, source: &Source) -> String {
+    if let Some(name) = file.name.get() {
+        return name.value.clone();
+    }
+    let stem = source.path().file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let stem = stem.unwrap_or_else(|| "policy".to_owned());
+    if index == 0 { stem } else { format!("{stem}-{}", index + 1) }
+}
+
+fn draft(
+    name: String,
+    file: &PolicyFile,
+    authorities: &mut Authorities<'_>,
+    report: &mut Report<'_>,
+) -> Option<Draft> {
+    let services = service::resolve(file, report);
+    let servers = server::resolve(file, report);
+    server::tunnel_is_used(file, report);
+    let checks = check::resolve(file, authorities, report);
+    let (services, servers) = (services?, servers?);
+    let destinations = server::destinations(&services, &servers, report);
+    let targets = check::targets(&checks?, &servers, &destinations, report);
+    let real_servers = servers.iter().map(|server| RealServer {
+        name: server.name(),
+        address: server.address(),
+        targets: Vec::new(),
+    });
+    let policy = Policy {
+        name,
+        origin: format!("{}:{}", report.source().path().display(), file.place.line),
+        services: server::virtual_services(services, &destinations)?,
+        real_servers: real_servers.collect(),
+        on_down: file.on_down.unwrap_or(OnDown::Remove),
+    };
+    lint::policy(file, &policy, report);
+    Some(Draft { policy, targets: targets? })
+}
+
+fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
+    let distinct: BTreeSet<&Target> =
+        drafts.iter().flat_map(|draft| draft.targets.iter().flatten()).collect();
+    let targets: Vec<Target> = distinct.into_iter().cloned().collect();
+    let id = |target: &Target| {
+        let index = targets.binary_search(target).unwrap_or_default();
+        TargetId(u32::try_from(index).unwrap_or(u32::MAX))
+    };
+    let policies = drafts
+        .into_iter()
+        .map(|Draft { mut policy, targets }| {
+            for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {
+                server.targets = targets.iter().map(id).collect();
+                server.targets.sort_unstable();
+                server.targets.dedup();
+            }
+            policy
+        })
+        .collect();
+    PolicySet { policies, targets, hash }
+}
+
+/// FNV-1a over names and contents of all that was read; the same on every machine and in every
+/// version, so that two directors can be compared.
+fn hash(sources: &[Source], authorities: &Authorities<'_>) -> String {
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut feed = |bytes: &[u8]| {
+        // The length in front keeps neighbours apart.
+        let length = (bytes.len() as u64).to_le_bytes();
+        for byte in length.iter().chain(bytes) {
+            state = (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    for source in sources {
+        let name = source.path().file_name().unwrap_or_default();
+        feed(name.as_encoded_bytes());
+        feed(source.text().as_bytes());
+    }
+    authorities.contents().for_each(feed);
+    format!("{state:016x}")
+}
+
+/// The first field that says something, unless it was wrong.
+fn effective<'f, T>(
+    own: &'f Field<T>,
+    shared: &'f Field<T>,
+) -> Option<Option<&'f super::source::At<T>>> {
+    let field = own.or(shared);
+    if field.is_bad() { None } else { Some(field.get()) }
+}
