@@ -89,8 +89,7 @@ async fn serve_tls(identity: Identity) -> (SocketAddr, mpsc::UnboundedReceiver<O
             tokio::spawn(async move {
                 let mut session = acceptor.accept(stream).await?;
                 let _ = tell.send(session.get_ref().1.server_name().map(str::to_owned));
-                let mut request = [0; 4096];
-                session.read(&mut request).await?;
+                let _request = session.read(&mut [0; 4096]).await?;
                 session.write_all(ANSWER).await?;
                 session.shutdown().await
             });
