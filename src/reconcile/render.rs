@@ -43,8 +43,10 @@ impl fmt::Display for Summary {
             1 => f.write_str(", 1 of them a repair")?,
             repairs => write!(f, ", {repairs} of them repairs")?,
         }
-        if self.down > 0 {
-            write!(f, "; {} down", self.down)?;
+        match self.down {
+            0 => {}
+            1 => f.write_str("; 1 stays down")?,
+            down => write!(f, "; {down} stay down")?,
         }
         if self.held > 0 {
             write!(f, "; {} held", self.held)?;
@@ -127,7 +129,7 @@ impl Group {
     fn write(&self, text: &mut String, service: ServiceKey, colour: bool) {
         let policy = match &self.policy {
             Some(policy) => format!("policy {policy}"),
-            None => "no policy".to_owned(),
+            None => "ours, but in no policy".to_owned(),
         };
         let _ = writeln!(text, "{}  {policy}", paint(colour, BOLD, &service.to_string()));
         let subject = width(self.lines.iter().map(|line| &line.subject));
@@ -168,7 +170,7 @@ fn write_foreign(text: &mut String, foreign: &[ServiceKey], colour: bool) {
     if foreign.is_empty() {
         return;
     }
-    let _ = writeln!(text, "{}  in no policy and not ours", paint(colour, BOLD, "foreign"));
+    let _ = writeln!(text, "{}  not ours and in no policy", paint(colour, BOLD, "foreign"));
     for service in foreign {
         let line = format!("{} {service}  left alone", Sign::Rest);
         let _ = writeln!(text, "  {}", paint(colour, Sign::Rest.colour(), &line));

@@ -93,15 +93,11 @@ impl Step {
             (Change::AddService(..), _) => "declared".to_owned(),
             (Change::SetService(..), _) => "as declared".to_owned(),
             (Change::SetDestination(_, _, after), why) => {
-                let turned = match &self.before {
-                    Some(Before::Destination(before)) => turns(before, after),
-                    _ => true,
+                let before = match &self.before {
+                    Some(Before::Destination(before)) => before.weight,
+                    _ => 0,
                 };
-                match (why, turned) {
-                    (Why::Up | Why::Down(_), true) => why.to_string(),
-                    (Why::Up, false) => "as declared".to_owned(),
-                    (_, _) => format!("as declared; {why}"),
-                }
+                edit_reason(why, before, after.weight)
             }
             (_, why) => why.to_string(),
         }
@@ -149,9 +145,15 @@ impl Held {
     }
 }
 
-/// Whether an edit starts or ends new connections.
-fn turns(before: &DestinationConfig, after: &DestinationConfig) -> bool {
-    (before.weight == 0) != (after.weight == 0)
+/// Why a destination is edited, from what decided it and its weight before and after.
+fn edit_reason(why: &Why, before: u32, after: u32) -> String {
+    match why {
+        Why::Up if before == 0 && after > 0 => why.to_string(),
+        Why::Up => "as declared".to_owned(),
+        Why::Unknown if after == 0 => format!("as declared, but stays at weight 0: {why}"),
+        Why::Down(_) if before > 0 => why.to_string(),
+        Why::Unknown | Why::Down(_) | Why::Undeclared => format!("as declared; {why}"),
+    }
 }
 
 fn service_difference(before: &ServiceConfig, after: &ServiceConfig) -> String {

@@ -1,0 +1,94 @@
+//! Policies, verdicts and tables built by hand, without YAML.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman::health::{Health, Hysteresis};
+use pointsman::ipvs::model::{DestinationKey, ServiceConfig, ServiceKey};
+use pointsman::policy::model::{
+    DeclaredDestination, OnDown, Policy, PolicySet, RealServer, TargetId, VirtualService,
+};
+use pointsman::probe::target::{Check, CheckKind, Target, TcpCheck, Timing};
+use pointsman::reconcile::view::{HealthView, Verdict};
+
+/// A policy before its real servers have targets.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) name: String,
+    pub(crate) on_down: OnDown,
+    pub(crate) services: Vec<(ServiceKey, ServiceConfig, Vec<DeclaredDestination>)>,
+    /// The verdicts on the targets of each real server, in the order of the destinations.
+    pub(crate) verdicts: Vec<Vec<Verdict>>,
+}
+
+/// Gives every real server its targets.
+pub(crate) fn view(drafts: &[Draft]) -> HealthView {
+    let mut set = PolicySet { hash: "0".repeat(16), ..PolicySet::default() };
+    let mut verdicts = Vec::new();
+    for draft in drafts {
+        let addresses = draft.services.first().map(|(_, _, declared)| declared.as_slice());
+        let mut real_servers = Vec::new();
+        for (declared, health) in addresses.unwrap_or_default().iter().zip(&draft.verdicts) {
+            let address = declared.key.address;
+            let mut targets = Vec::new();
+            for verdict in health {
+                targets.push(TargetId(set.targets.len() as u32));
+                set.targets.push(target(address));
+                verdicts.push(verdict.clone());
+            }
+            real_servers.push(RealServer { name: address.to_string(), address, targets });
+        }
+        let services = draft.services.iter().cloned();
+        set.policies.push(Policy {
+            name: draft.name.clone(),
+            origin: format!("{}.yaml:1", draft.name),
+            services: services
+                .map(|(key, config, destinations)| VirtualService { key, config, destinations })
+                .collect(),
+            real_servers,
+            on_down: draft.on_down,
+        });
+    }
+    HealthView { policies: Arc::new(set), verdicts }
+}
+
+pub(crate) fn verdict(health: Health, reason: &str) -> Verdict {
+    let reason = (!reason.is_empty()).then(|| Arc::from(reason));
+    Verdict { health, reason }
+}
+
+/// The verdict on every declared destination of every service.
+pub(crate) fn verdicts(
+    view: &HealthView,
+) -> BTreeMap<ServiceKey, BTreeMap<DestinationKey, Verdict>> {
+    let mut all = BTreeMap::new();
+    for policy in &view.policies.policies {
+        for service in &policy.services {
+            let declared = service.destinations.iter().zip(&policy.real_servers);
+            let health = declared.map(|(declared, real)| (declared.key, view.real_server(real)));
+            all.insert(service.key, health.collect());
+        }
+    }
+    all
+}
+
+fn target(address: IpAddr) -> Target {
+    let once = NonZeroU32::MIN;
+    Target {
+        address: SocketAddr::new(address, 80),
+        check: Arc::new(Check {
+            kind: CheckKind::Tcp(TcpCheck::default()),
+            source: None,
+            interface: None,
+        }),
+        timing: Timing {
+            interval: Duration::from_secs(5),
+            fast_interval: None,
+            timeout: Duration::from_secs(2),
+            hysteresis: Hysteresis { rise: once, fall: once },
+        },
+    }
+}
