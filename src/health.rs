@@ -105,6 +105,14 @@ impl State {
         (self.streak >= needed.get()).then(|| self.turn(against, now))
     }
 
+    /// How long a streak has to be to change the verdict.
+    pub fn needed(&self, limits: Hysteresis) -> u32 {
+        match self.health {
+            Health::Down => limits.rise.get(),
+            Health::Unknown | Health::Up => limits.fall.get(),
+        }
+    }
+
     fn turn(&mut self, to: Health, now: Instant) -> Transition {
         let from = std::mem::replace(&mut self.health, to);
         self.since = now;

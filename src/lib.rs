@@ -12,6 +12,9 @@
 //! is asked what and when), [`reconcile`] (difference, plan, application), [`ipvs`] (the kernel's
 //! table). Time, randomness, kernel and network come in from outside; what decides is pure.
 
+pub mod cli;
+pub mod control;
+pub mod daemon;
 pub mod health;
 pub mod ipvs;
 pub mod policy;

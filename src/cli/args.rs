@@ -208,10 +208,7 @@ fn size(text: &str) -> Result<u64, String> {
         .find_map(|(name, unit)| text.strip_suffix(name).map(|number| (number.trim(), unit)))
         .ok_or_else(help)?;
     let number: u64 = number.parse().map_err(|_| help())?;
-    number
-        .checked_mul(*unit)
-        .filter(|bytes| (1 << 10..=1 << 40).contains(bytes))
-        .ok_or_else(help)
+    number.checked_mul(*unit).filter(|bytes| (1 << 10..=1 << 40).contains(bytes)).ok_or_else(help)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// A shared handle on the log file; one write is one line.
 #[derive(Debug, Clone)]
-pub struct LogFile(Arc<Mutex<Inner>>);
+pub(super) struct LogFile(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -29,7 +29,7 @@ impl LogFile {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(path)?;
         let inner = Inner { path: path.to_owned(), max_size, keep, file, size };
         Ok(Self(Arc::new(Mutex::new(inner))))

@@ -32,6 +32,16 @@ pub trait Ipvs: Send {
     fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>>;
 }
 
+impl Ipvs for Box<dyn Ipvs> {
+    fn table(&mut self) -> Result<Table, IpvsError> {
+        self.as_mut().table()
+    }
+
+    fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        self.as_mut().execute(changes)
+    }
+}
+
 /// Why the kernel refused, in the words of whoever has to mend it.
 ///
 /// The kernel gives an error number only, and some numbers have two meanings; the implementations

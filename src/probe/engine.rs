@@ -256,11 +256,7 @@ impl Engine {
 
     /// The policies in force and the verdicts on their targets.
     pub fn view(&self) -> HealthView {
-        let verdicts = self
-            .slots
-            .iter()
-            .map(|slot| Verdict { health: slot.state.health, reason: slot.reason.clone() })
-            .collect();
+        let verdicts = self.slots.iter().map(Slot::verdict).collect();
         HealthView { policies: Arc::clone(&self.policies), verdicts }
     }
 
@@ -283,6 +279,11 @@ impl Engine {
 impl Slot {
     fn new(due: Instant, now: Instant) -> Self {
         Self { state: State::new(now), last: None, reason: None, due, attempts: 0, probe: None }
+    }
+
+    /// The verdict, as far as a plan needs it.
+    pub fn verdict(&self) -> Verdict {
+        Verdict { health: self.state.health, reason: self.reason.clone() }
     }
 
     fn record(

@@ -5,12 +5,12 @@
 //! once; one file per check speaks its protocol on a socket that [`socket`] opens.
 
 pub mod engine;
-pub mod outcome;
-pub mod runner;
 pub mod http;
 mod http_error;
 pub mod network;
+pub mod outcome;
 mod progress;
+pub mod runner;
 mod socket;
 pub mod target;
 mod tcp;

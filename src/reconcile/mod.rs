@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod desired;
 pub mod diff;
+pub mod driver;
 pub mod json;
 pub mod ownership;
 pub mod plan;

@@ -11,8 +11,6 @@ mod server;
 mod service;
 mod tls;
 
-use std::collections::BTreeSet;
-
 use super::decode::Field;
 use super::file::PolicyFile;
 use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
@@ -102,9 +100,10 @@ fn draft(
 }
 
 fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
-    let distinct: BTreeSet<&Target> =
-        drafts.iter().flat_map(|draft| draft.targets.iter().flatten()).collect();
-    let targets: Vec<Target> = distinct.into_iter().cloned().collect();
+    let mut targets: Vec<Target> =
+        drafts.iter().flat_map(|draft| draft.targets.iter().flatten()).cloned().collect();
+    targets.sort();
+    targets.dedup();
     let id = |target: &Target| {
         let index = targets.binary_search(target).unwrap_or_default();
         TargetId(u32::try_from(index).unwrap_or(u32::MAX))

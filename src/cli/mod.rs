@@ -1,0 +1,116 @@
+//! The commands. Standard output carries the answer, standard error everything else.
+
+pub mod args;
+mod check;
+mod demo;
+mod log_file;
+mod logging;
+mod open;
+mod plan;
+mod run;
+mod status;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// How a command ends. These numbers are part of the command line's contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Something failed; standard error says what.
+    Failed = 1,
+    /// Wrong usage or invalid policies. Nothing was touched.
+    Usage = 2,
+    /// `plan --detailed-exitcode`: changes are pending. `status`: something needs an operator.
+    Pending = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Parses the arguments and runs the command they name.
+pub fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Demo(args) => demo::demo(&args),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            complain(&format!("pointsman: {}", failure.message));
+            failure.exit.into()
+        }
+    }
+}
+
+/// Why a command ended early, ready to print.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// An error with everything that caused it.
+    fn new(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self { exit: Exit::Failed, message }
+    }
+
+    fn text(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into() }
+    }
+}
+
+/// Prints an answer. A reader that has gone away (`| head`) is no failure.
+fn answer(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::text(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints to standard error; if that is gone there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether to colour what goes to this stream: on a terminal, unless `NO_COLOR` is set.
+fn colour(stream: &impl io::IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The runtime of a command: one thread is enough for everything but the driver.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::text(format!("cannot start the runtime: {error}")))
+}
+
+/// Pretty JSON with a line end.
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Failure::text(format!("cannot write JSON: {error}")))
+}

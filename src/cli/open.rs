@@ -1,0 +1,54 @@
+//! What several commands open the same way: namespace, policies, table.
+
+use std::path::Path;
+
+use super::args::{Common, Table};
+use super::{Exit, Failure, colour, complain};
+use crate::ipvs::Ipvs;
+use crate::ipvs::memory::Memory;
+use crate::ipvs::netlink::Netlink;
+use crate::ipvs::netns;
+use crate::policy::load::{Loaded, load};
+use crate::policy::problem::Problem;
+
+/// Moves this thread into the namespace that was asked for. Before any other thread starts.
+pub(super) fn enter(common: &Common) -> Result<(), Failure> {
+    match &common.netns {
+        None => Ok(()),
+        Some(name) => netns::enter_netns(name).map_err(|error| Failure::new(&error)),
+    }
+}
+
+/// Loads policies; problems go to standard error, all of them.
+pub(super) fn policies(path: &Path) -> Result<Loaded, Failure> {
+    load(path).map_err(|problems| {
+        complain(render(&problems).trim_end());
+        Failure {
+            exit: Exit::Usage,
+            message: format!(
+                "{} in {}; nothing was touched",
+                count(problems.len(), "problem"),
+                path.display()
+            ),
+        }
+    })
+}
+
+/// All problems, for standard error.
+pub(super) fn render(problems: &[Problem]) -> String {
+    let colour = colour(&std::io::stderr());
+    problems.iter().map(|problem| problem.render(colour) + "\n").collect()
+}
+
+/// Opens the table that was asked for.
+pub(super) fn table(which: Table) -> Result<Box<dyn Ipvs>, Failure> {
+    Ok(match which {
+        Table::Kernel => Box::new(Netlink::open().map_err(|error| Failure::new(&error))?),
+        Table::Memory => Box::new(Memory::default()),
+    })
+}
+
+/// `1 problem`, `2 problems`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -1,0 +1,141 @@
+//! `pointsman plan`: what would change in the live table, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::args::{Assume, Output, Plan as Args};
+use super::open::{self, count};
+use super::{Exit, Failure, answer, colour, json, runtime};
+use crate::control::client::{self, ClientError};
+use crate::control::{KnownHealth, PlanInput};
+use crate::health::{Health, OutcomeKind};
+use crate::ipvs::Ipvs;
+use crate::ipvs::memory::Memory;
+use crate::policy::model::PolicySet;
+use crate::probe::Prober;
+use crate::probe::network::NetworkProber;
+use crate::probe::outcome::Outcome;
+use crate::reconcile::desired::desired;
+use crate::reconcile::plan::{Plan, plan as make_plan};
+use crate::reconcile::render::render;
+use crate::reconcile::store::Store;
+use crate::reconcile::view::{HealthView, Verdict};
+
+/// Probes in flight during the one round without a daemon.
+const PROBES_AT_ONCE: usize = 256;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    health: &'a str,
+    #[serde(flatten)]
+    plan: &'a Plan,
+}
+
+pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
+    open::enter(&args.common)?;
+    let loaded = open::policies(&args.common.policies)?;
+    let set = Arc::new(loaded.set);
+    let runtime = runtime()?;
+    let daemon = match runtime.block_on(client::get(&args.socket.socket, "/v1/plan-input")) {
+        Ok(input) => Some(input),
+        Err(error) if error.is_absence() => None,
+        Err(error @ ClientError::Denied(_)) if args.assume.is_some() => {
+            tracing::debug!(%error, "planning without the daemon");
+            None
+        }
+        Err(error) => return Err(Failure::new(&error)),
+    };
+    let (view, source) = match (args.assume, &daemon) {
+        (Some(assume), _) => assumed(set, assume),
+        (None, Some(daemon)) => known(set, daemon),
+        (None, None) => runtime.block_on(probed(set)),
+    };
+    let observed = table(args, daemon.as_ref())?
+        .table()
+        .map_err(|error| Failure::text(format!("cannot read the IPVS table: {error}")))?;
+    let owned = match daemon {
+        Some(daemon) => daemon.owned.into_iter().collect(),
+        None => Store::new(&args.common.state_dir).load().map_err(|error| Failure::new(&error))?,
+    };
+    let plan = make_plan(&observed, &desired(&view, &observed), &owned);
+    match args.output {
+        Output::Text => {
+            let text = render(&plan, colour(&std::io::stdout()));
+            answer(&format!("{text}health: {source}\n"))?;
+        }
+        Output::Json => answer(&json(&Answer { health: &source, plan: &plan })?)?,
+    }
+    let pending = args.detailed_exitcode && !plan.steps.is_empty();
+    Ok(if pending { Exit::Pending } else { Exit::Done })
+}
+
+fn table(args: &Args, daemon: Option<&PlanInput>) -> Result<Box<dyn Ipvs>, Failure> {
+    match daemon.and_then(|daemon| daemon.table.clone()) {
+        Some(table) => Ok(Box::new(Memory::new(table))),
+        None => open::table(args.common.ipvs),
+    }
+}
+
+fn assumed(set: Arc<PolicySet>, assume: Assume) -> (HealthView, String) {
+    let (health, word) = match assume {
+        Assume::Up => (Health::Up, "up"),
+        Assume::Unknown => (Health::Unknown, "unknown"),
+    };
+    (HealthView::uniform(set, health), format!("every real server assumed {word} (--assume)"))
+}
+
+/// Health as the daemon has it; what it does not probe is unknown to it.
+fn known(set: Arc<PolicySet>, daemon: &PlanInput) -> (HealthView, String) {
+    let verdict = |known: &KnownHealth| Verdict {
+        health: known.health,
+        reason: known.reason.as_deref().map(Into::into),
+    };
+    let verdicts: Vec<Option<Verdict>> =
+        set.targets.iter().map(|target| daemon.health.get(&target.key()).map(verdict)).collect();
+    let strangers = verdicts.iter().filter(|verdict| verdict.is_none()).count();
+    let mut source = format!("from the running daemon (pid {})", daemon.pid);
+    if strangers > 0 {
+        source = format!(
+            "{source}; {} of {} it does not probe, taken as unknown",
+            strangers,
+            count(set.targets.len(), "check target")
+        );
+    }
+    let verdicts = verdicts.into_iter().map(Option::unwrap_or_default).collect();
+    (HealthView { policies: set, verdicts }, source)
+}
+
+/// One round of probes: a pass is up, a failure is down, and what the director could not ask is
+/// unknown.
+async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
+    let prober = Arc::new(NetworkProber::new());
+    let places = Arc::new(Semaphore::new(PROBES_AT_ONCE));
+    let mut probes = JoinSet::new();
+    for (index, target) in set.targets.iter().cloned().enumerate() {
+        let (prober, places) = (Arc::clone(&prober), Arc::clone(&places));
+        probes.spawn(async move {
+            let _place = places.acquire().await;
+            (index, prober.probe(&target).await)
+        });
+    }
+    let outcomes: BTreeMap<usize, Outcome> = probes.join_all().await.into_iter().collect();
+    let mut verdicts = vec![Verdict::default(); set.targets.len()];
+    for (index, outcome) in outcomes {
+        verdicts[index] = match outcome.kind {
+            OutcomeKind::Pass => Verdict { health: Health::Up, reason: None },
+            OutcomeKind::Fail => {
+                Verdict { health: Health::Down, reason: Some(outcome.detail.into()) }
+            }
+            OutcomeKind::Inconclusive => Verdict::default(),
+        };
+    }
+    let source = format!(
+        "from one round of probes just now ({}; no daemon is running)",
+        count(set.targets.len(), "check target")
+    );
+    (HealthView { policies: set, verdicts }, source)
+}

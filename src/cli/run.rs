@@ -1,0 +1,141 @@
+//! `pointsman run`: opens everything the daemon needs and hands it over.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tracing::{error, info, warn};
+
+use super::args::{Common, Run, Table};
+use super::{Exit, Failure, logging, open, runtime};
+use crate::control::status::Facts;
+use crate::daemon::{self, Settings};
+use crate::ipvs::Ipvs;
+use crate::ipvs::rehearsal::Rehearsal;
+use crate::probe::engine::Limits;
+use crate::probe::network::NetworkProber;
+use crate::reconcile::ownership::Owned;
+use crate::reconcile::store::Store;
+
+/// Descriptors that are not for probes: log, socket, netlink, watches, clients.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// As many probe sockets as anybody needs.
+const MOST_DESCRIPTORS: u64 = 65_536;
+
+pub(super) fn run(args: Run) -> Result<Exit, Failure> {
+    open::enter(&args.common)?;
+    logging::init(&args.log)?;
+    let first = open::policies(&args.common.policies)?;
+    let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
+    let (store, owned) = owned(&args.common, args.dry_run);
+    let table = open::table(args.common.ipvs)?;
+    let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
+    let listener = listen(&args)?;
+    let settings = Settings {
+        path: args.common.policies,
+        first,
+        ipvs,
+        store,
+        owned,
+        resync: args.resync,
+        listener,
+        limits: Limits::for_sockets(probe_sockets()),
+        seed: rand::random(),
+        facts: Facts {
+            started: wall(),
+            dry_run: args.dry_run,
+            ipvs: match args.common.ipvs {
+                Table::Kernel => "kernel",
+                Table::Memory => "memory",
+            }
+            .to_owned(),
+        },
+    };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        dry_run = args.dry_run,
+        policies = %settings.path.display(),
+        probes_at_once = settings.limits.total,
+        "started"
+    );
+    runtime()?
+        .block_on(async {
+            daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
+        })
+        .map(|()| Exit::Done)
+        .map_err(|error| Failure::new(&error))
+}
+
+/// Makes sure that no second daemon holds the same state. The lock goes with the process.
+fn lock(common: &Common) -> Result<File, Failure> {
+    let dir = &common.state_dir;
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::text(format!(
+            "cannot {what} the state directory {}: {error}; create it for this user or name another with --state-dir",
+            dir.display()
+        ))
+    };
+    fs::create_dir_all(dir).map_err(|error| failed("create", &error))?;
+    let file = File::create(dir.join("lock")).map_err(|error| failed("write to", &error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        rustix::io::Errno::WOULDBLOCK => Failure::text(format!(
+            "another pointsman runs with the state directory {}; stop it first, or see `pointsman status`",
+            dir.display()
+        )),
+        error => failed("lock", &error),
+    })?;
+    Ok(file)
+}
+
+/// The owned set of the last run. A damaged record costs only the memory of services that have
+/// left the policies since.
+fn owned(common: &Common, dry_run: bool) -> (Option<Store>, Owned) {
+    let mut store = Store::new(&common.state_dir);
+    let owned = store.load().unwrap_or_else(|error| {
+        error!(%error, "starting without it: services that left the policies meanwhile stay");
+        Owned::default()
+    });
+    ((!dry_run).then_some(store), owned)
+}
+
+fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
+    let path: &Path = &args.socket.socket;
+    match daemon::bind(path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if args.dry_run => {
+            warn!(socket = %path.display(), %error, "no socket for this rehearsal: `status` will not see it");
+            Ok(None)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Failure::text(format!(
+            "another pointsman answers on {}; stop it first, or name another --socket",
+            path.display()
+        ))),
+        Err(error) => Err(Failure::text(format!(
+            "cannot listen on {}: {error}; name another with --socket",
+            path.display()
+        ))),
+    }
+}
+
+/// Raises the descriptor limit as far as allowed and says how many probes fit.
+fn probe_sockets() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
+    if limit.current.is_some_and(|soft| soft < hard) {
+        limit.current = Some(hard);
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+    let soft = getrlimit(Resource::Nofile).current.unwrap_or(MOST_DESCRIPTORS);
+    usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock: when the daemon started")]
+fn wall() -> SystemTime {
+    SystemTime::now()
+}

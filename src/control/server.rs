@@ -1,0 +1,118 @@
+//! The daemon's end of the socket: read-only resources, built from what the tasks publish.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::status::{Facts, Policies, Status};
+use super::{KnownHealth, PlanInput};
+use crate::health::Health;
+use crate::ipvs::model::ServiceKey;
+use crate::probe::runner::{Query, Snapshot};
+use crate::reconcile::driver::{Refresh, Report};
+
+/// How long a resource waits for the tasks; they answer in milliseconds unless the kernel hangs.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Handles on the tasks of the daemon.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// What does not change.
+    pub facts: Arc<Facts>,
+    /// To the probe runner.
+    pub queries: mpsc::Sender<Query>,
+    /// To the driver.
+    pub refreshes: mpsc::Sender<Refresh>,
+    /// From the driver.
+    pub reports: watch::Receiver<Arc<Report>>,
+    /// From the policy source.
+    pub policies: watch::Receiver<Policies>,
+}
+
+/// A failure to answer, as HTTP.
+type Unavailable = (StatusCode, &'static str);
+
+/// Serves the socket for ever.
+pub async fn serve(listener: UnixListener, control: Control) {
+    let routes = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/plan-input", get(plan_input))
+        .with_state(control);
+    // Accept errors are retried inside; it returns only if that ends.
+    let _ = axum::serve(listener, routes).await;
+}
+
+async fn status(State(control): State<Control>) -> Result<Json<Status>, Unavailable> {
+    let snapshot = control.snapshot().await?;
+    control.refresh().await;
+    let report = Arc::clone(&control.reports.borrow());
+    let policies = control.policies.borrow().clone();
+    let status = Status::build(&control.facts, &snapshot, &report, policies, wall());
+    Ok(Json(status))
+}
+
+async fn plan_input(State(control): State<Control>) -> Result<Json<PlanInput>, Unavailable> {
+    let snapshot = control.snapshot().await?;
+    control.refresh().await;
+    let report = Arc::clone(&control.reports.borrow());
+    let kernel = control.facts.ipvs == "kernel" && !control.facts.dry_run;
+    Ok(Json(PlanInput {
+        pid: std::process::id(),
+        policies: control.policies.borrow().path.clone(),
+        health: known_health(&snapshot),
+        owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
+        table: if kernel { None } else { report.table.as_deref().cloned() },
+    }))
+}
+
+impl Control {
+    async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+        const SILENT: Unavailable = (StatusCode::SERVICE_UNAVAILABLE, "the prober does not answer");
+        let (query, answer) = oneshot::channel();
+        let exchange = async {
+            self.queries.send(query).await.ok()?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.ok().flatten().ok_or(SILENT)
+    }
+
+    /// Has the table read anew. If that hangs, the last report has to do; its age is shown.
+    async fn refresh(&self) {
+        let (refresh, done) = oneshot::channel();
+        let exchange = async {
+            if self.refreshes.send(refresh).await.is_ok() {
+                let _ = done.await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, exchange).await;
+    }
+}
+
+/// Two targets may ask the same at different paces: the one that is down speaks for both.
+fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
+    let mut known: BTreeMap<String, KnownHealth> = BTreeMap::new();
+    for (target, slot) in snapshot.policies.targets.iter().zip(&snapshot.slots) {
+        let verdict = slot.verdict();
+        let health = KnownHealth {
+            health: verdict.health,
+            reason: verdict.reason.as_deref().map(str::to_owned),
+        };
+        let entry = known.entry(target.key()).or_insert_with(|| health.clone());
+        if health.health == Health::Down {
+            *entry = health;
+        }
+    }
+    known
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock: status shows wall-clock times")]
+fn wall() -> SystemTime {
+    SystemTime::now()
+}

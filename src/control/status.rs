@@ -1,0 +1,413 @@
+//! The status of a running daemon as a value: what `pointsman status` shows and prints as JSON.
+//!
+//! Pure: built from a snapshot of the engine, a report of the driver and the state of the
+//! policies. Times are RFC 3339 in UTC, durations are in seconds.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
+use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
+use crate::probe::outcome::Outcome;
+use crate::probe::runner::Snapshot;
+use crate::reconcile::desired::Why;
+use crate::reconcile::driver::Report;
+use crate::reconcile::plan::Held;
+use crate::reconcile::view::HealthView;
+
+/// Everything.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it only rehearses.
+    pub dry_run: bool,
+    /// `kernel` or `memory`.
+    pub ipvs: String,
+    /// When it started.
+    pub started: String,
+    /// The policies in force and the last attempt to load others.
+    pub policies: Policies,
+    /// The table and the work on it.
+    pub table: TableStatus,
+    /// Probing as a whole.
+    pub probes: Probes,
+    /// In the order of policies, then as written.
+    pub services: Vec<ServiceStatus>,
+    /// In the order of policies, then as written.
+    pub real_servers: Vec<RealServerStatus>,
+}
+
+/// The policies in force.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Policies {
+    /// Where they are read from.
+    pub path: String,
+    /// Identifies their content.
+    pub hash: String,
+    /// When they were loaded.
+    pub loaded: String,
+    /// How many there are.
+    pub count: usize,
+    /// Reloads that were accepted since the start.
+    pub reloads: u64,
+    /// The newest content of the path, if it was refused: the policies above stay in force.
+    pub refused: Option<Refused>,
+}
+
+/// A reload that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// When.
+    pub at: String,
+    /// Every problem, with its place, ready to print.
+    pub problems: Vec<String>,
+}
+
+/// The table and the work on it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TableStatus {
+    /// Seconds since it was last read.
+    pub read_ago: Option<f64>,
+    /// Changes executed since the start.
+    pub changes: u64,
+    /// Those that repaired what others had changed.
+    pub drift_repaired: u64,
+    /// Changes refused since the start.
+    pub refused: u64,
+    /// What is wanted and not done, with the kernel's reason.
+    pub pending: Vec<String>,
+    /// What is held until there is a verdict, and why.
+    pub held: Vec<String>,
+    /// Why the table cannot be held at all.
+    pub error: Option<String>,
+    /// Virtual services that no policy declares; they are left alone.
+    pub foreign: Vec<ServiceKey>,
+}
+
+/// Probing as a whole.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Probes {
+    /// Distinct targets.
+    pub targets: usize,
+    /// Attempts in flight.
+    pub in_flight: usize,
+    /// Started so far.
+    pub started: u64,
+    /// How many of them started at most so many milliseconds late.
+    pub lateness: Vec<(u64, u64)>,
+}
+
+/// One virtual service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its identity.
+    pub service: ServiceKey,
+    /// The policy that declares it.
+    pub policy: String,
+    /// Its declared settings, as a plan writes them.
+    pub config: String,
+    /// Whether the kernel has it.
+    pub in_kernel: bool,
+    /// Declared ones first, then what else the kernel has.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// One destination.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DestinationStatus {
+    /// Its identity.
+    pub destination: DestinationKey,
+    /// The real server's name in the policy; `None` if the policy does not declare it.
+    pub real_server: Option<String>,
+    /// The verdict on the real server.
+    pub health: Health,
+    /// Seconds since the verdict.
+    pub since: Option<f64>,
+    /// The weight it should have now; `None`: it should not be there.
+    pub weight_wanted: Option<u32>,
+    /// The weight in the kernel; `None`: it is not there.
+    pub weight_kernel: Option<u32>,
+    /// Connections at the last read.
+    pub connections: Connections,
+    /// Last outcome, or why it is as it is.
+    pub why: String,
+}
+
+/// One real server of a policy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RealServerStatus {
+    /// The policy.
+    pub policy: String,
+    /// Its name in it.
+    pub real_server: String,
+    /// All checks together.
+    pub health: Health,
+    /// One by one.
+    pub checks: Vec<CheckStatus>,
+}
+
+/// One target.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// What is asked, such as `http 192.0.2.1:80/alive`.
+    pub check: String,
+    /// The verdict.
+    pub health: Health,
+    /// Since when.
+    pub since: String,
+    /// The same in seconds.
+    pub since_seconds: f64,
+    /// Results in a row against the verdict.
+    pub streak: u32,
+    /// How many of them would change it.
+    pub needed: u32,
+    /// Seconds since the last attempt ended.
+    pub last_ago: Option<f64>,
+    /// What came of it.
+    pub last: Option<Outcome>,
+}
+
+/// What does not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// When it started.
+    pub started: SystemTime,
+    /// Whether it only rehearses.
+    pub dry_run: bool,
+    /// `kernel` or `memory`.
+    pub ipvs: String,
+}
+
+impl Status {
+    /// Puts together what the tasks know, at the moment of the snapshot.
+    pub fn build(
+        facts: &Facts,
+        snapshot: &Snapshot,
+        report: &Report,
+        policies: Policies,
+        wall: SystemTime,
+    ) -> Self {
+        let moment = Moment { snapshot, report, view: view(snapshot), wall };
+        let set = &snapshot.policies;
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            dry_run: facts.dry_run,
+            ipvs: facts.ipvs.clone(),
+            started: rfc3339(facts.started),
+            policies,
+            table: table(report, snapshot.now),
+            probes: probes(snapshot),
+            services: set
+                .policies
+                .iter()
+                .flat_map(|policy| policy.services.iter().map(|it| moment.service(policy, it)))
+                .collect(),
+            real_servers: set
+                .policies
+                .iter()
+                .flat_map(|policy| {
+                    policy.real_servers.iter().map(|it| moment.real_server(policy, it))
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether something needs an operator: a real server is down, a reload was refused, the
+    /// table is not as wanted.
+    pub fn is_degraded(&self) -> bool {
+        self.policies.refused.is_some()
+            || self.table.error.is_some()
+            || !self.table.pending.is_empty()
+            || self.real_servers.iter().any(|server| server.health == Health::Down)
+    }
+}
+
+/// A wall-clock time as text.
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// What the parts of a status are made from.
+struct Moment<'a> {
+    snapshot: &'a Snapshot,
+    report: &'a Report,
+    view: HealthView,
+    wall: SystemTime,
+}
+
+impl Moment<'_> {
+    fn service(&self, policy: &Policy, service: &VirtualService) -> ServiceStatus {
+        let empty = Table::new();
+        let table = self.report.table.as_deref().unwrap_or(&empty);
+        let in_kernel = table.get(&service.key);
+        let mut destinations: Vec<DestinationStatus> = service
+            .destinations
+            .iter()
+            .zip(&policy.real_servers)
+            .map(|(declared, real_server)| {
+                self.destination(service.key, declared.key, Some(real_server))
+            })
+            .collect();
+        let declared = |key: &DestinationKey| service.destinations.iter().any(|it| it.key == *key);
+        let others = in_kernel.into_iter().flat_map(|it| it.destinations.keys());
+        for key in others.filter(|key| !declared(key)) {
+            destinations.push(self.destination(service.key, *key, None));
+        }
+        ServiceStatus {
+            service: service.key,
+            policy: policy.name.clone(),
+            config: service.config.to_string(),
+            in_kernel: in_kernel.is_some(),
+            destinations,
+        }
+    }
+
+    fn destination(
+        &self,
+        service: ServiceKey,
+        destination: DestinationKey,
+        real_server: Option<&RealServer>,
+    ) -> DestinationStatus {
+        let wanted = self.report.desired.services.get(&service);
+        let wanted = wanted.and_then(|it| it.destinations.get(&destination));
+        let kernel = self.report.table.as_ref().and_then(|table| table.get(&service));
+        let kernel = kernel.and_then(|it| it.destinations.get(&destination));
+        DestinationStatus {
+            destination,
+            real_server: real_server.map(|it| it.name.clone()),
+            health: real_server.map_or(Health::Unknown, |it| self.view.real_server(it).health),
+            since: real_server.and_then(|it| self.since(it)).map(|since| self.ago(since)),
+            weight_wanted: wanted.map(|it| it.config.weight),
+            weight_kernel: kernel.map(|it| it.config.weight),
+            connections: kernel.map(|it| it.connections).unwrap_or_default(),
+            why: real_server
+                .map_or_else(|| "not declared by the policy".to_owned(), |it| self.why(it)),
+        }
+    }
+
+    /// When the verdict on a real server was reached: the latest of its targets that agree.
+    fn since(&self, real_server: &RealServer) -> Option<Instant> {
+        let health = self.view.real_server(real_server).health;
+        let states = real_server.targets.iter().map(|id| self.slot(*id).state);
+        states.filter(|state| state.health == health).map(|state| state.since).max()
+    }
+
+    /// The last outcome of the target that decides, with its streak if one is open.
+    fn why(&self, real_server: &RealServer) -> String {
+        let health = self.view.real_server(real_server).health;
+        let Some(id) =
+            real_server.targets.iter().find(|id| self.view.verdict(**id).health == health).copied()
+        else {
+            return "no checks: always up".to_owned();
+        };
+        let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));
+        let mut why = match &slot.last {
+            None => "not probed yet".to_owned(),
+            Some(last) => {
+                format!("{} in {}", last.outcome.detail, short(last.outcome.phases.ended))
+            }
+        };
+        if slot.state.streak > 0 {
+            let needed = slot.state.needed(target.timing.hysteresis);
+            let kind = if health == Health::Down { "passes" } else { "failures" };
+            why = format!("{why} ({} of {needed} {kind})", slot.state.streak);
+        }
+        why
+    }
+
+    fn real_server(&self, policy: &Policy, real_server: &RealServer) -> RealServerStatus {
+        RealServerStatus {
+            policy: policy.name.clone(),
+            real_server: real_server.name.clone(),
+            health: self.view.real_server(real_server).health,
+            checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),
+        }
+    }
+
+    fn check(&self, id: TargetId) -> CheckStatus {
+        let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));
+        let since_seconds = self.ago(slot.state.since);
+        let since = self.wall.checked_sub(Duration::from_secs_f64(since_seconds));
+        CheckStatus {
+            check: target.to_string(),
+            health: slot.state.health,
+            since: rfc3339(since.unwrap_or(SystemTime::UNIX_EPOCH)),
+            since_seconds,
+            streak: slot.state.streak,
+            needed: slot.state.needed(target.timing.hysteresis),
+            last_ago: slot.last.as_ref().map(|last| self.ago(last.at)),
+            last: slot.last.as_ref().map(|last| last.outcome.clone()),
+        }
+    }
+
+    fn slot(&self, id: TargetId) -> &crate::probe::engine::Slot {
+        &self.snapshot.slots[id.0 as usize]
+    }
+
+    fn ago(&self, moment: Instant) -> f64 {
+        seconds(self.snapshot.now.saturating_duration_since(moment))
+    }
+}
+
+fn view(snapshot: &Snapshot) -> HealthView {
+    let verdict = |slot: &crate::probe::engine::Slot| slot.verdict();
+    HealthView {
+        policies: snapshot.policies.clone(),
+        verdicts: snapshot.slots.iter().map(verdict).collect(),
+    }
+}
+
+fn table(report: &Report, now: Instant) -> TableStatus {
+    TableStatus {
+        read_ago: report.read_at.map(|at| seconds(now.saturating_duration_since(at))),
+        changes: report.totals.changes,
+        drift_repaired: report.totals.repairs,
+        refused: report.totals.refused,
+        pending: report.failures.clone(),
+        held: report
+            .plan
+            .held
+            .iter()
+            .filter(|it| !matches!(it.why, Why::Down(_)))
+            .map(held)
+            .collect(),
+        error: report.error.clone(),
+        foreign: report.plan.foreign.clone(),
+    }
+}
+
+fn held(held: &Held) -> String {
+    format!("{} {}: {}; {}", held.service, held.destination, held.what(), held.reason())
+}
+
+fn probes(snapshot: &Snapshot) -> Probes {
+    use crate::probe::runner::Lateness;
+    let counts = &snapshot.lateness.counts;
+    let bounds = Lateness::BOUNDS.into_iter().chain([u64::MAX]);
+    Probes {
+        targets: snapshot.slots.len(),
+        in_flight: snapshot.in_flight,
+        started: counts.iter().sum(),
+        lateness: bounds.zip(counts.iter().copied()).collect(),
+    }
+}
+
+/// Rounded to milliseconds, which is what a person or a program can use.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// `3ms`, `1.2s`: enough for a line of status.
+pub fn short(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => format!("{}us", duration.as_micros()),
+        millis @ 1..1000 => format!("{millis}ms"),
+        millis => format!("{:.1}s", millis as f64 / 1000.0),
+    }
+}

@@ -1,0 +1,176 @@
+//! A status as text for people. Pure; deterministic for a given status.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::status::{DestinationStatus, ServiceStatus, Status};
+use crate::health::Health;
+
+const HEADINGS: [&str; 8] =
+    ["DESTINATION", "HEALTH", "SINCE", "WEIGHT", "KERNEL", "ACTIVE", "INACTIVE", "WHY"];
+
+/// The whole status; `colour` marks health for terminals.
+pub fn render(status: &Status, colour: bool) -> String {
+    let mut text = String::new();
+    head(&mut text, status);
+    for service in &status.services {
+        text.push('\n');
+        service_lines(&mut text, service, colour);
+    }
+    text
+}
+
+fn head(text: &mut String, status: &Status) {
+    let mode = if status.dry_run { "dry run on the " } else { "" };
+    line(
+        text,
+        "pointsman",
+        &format!(
+            "{} (pid {}), {mode}{} table, since {}",
+            status.version, status.pid, status.ipvs, status.started
+        ),
+    );
+    let policies = &status.policies;
+    line(
+        text,
+        "policies",
+        &format!(
+            "{} in {}, loaded {}, {} since, hash {}",
+            policies.count,
+            policies.path,
+            policies.loaded,
+            plural(policies.reloads, "reload"),
+            policies.hash
+        ),
+    );
+    if let Some(refused) = &policies.refused {
+        line(text, "", &format!("REFUSED at {}; those above stay in force:", refused.at));
+        for problem in refused.problems.iter().flat_map(|problem| problem.lines()) {
+            line(text, "", &format!("  {problem}"));
+        }
+    }
+    let table = &status.table;
+    let read = table.read_ago.map_or("never read".to_owned(), |ago| format!("read {ago:.1} s ago"));
+    line(
+        text,
+        "table",
+        &format!(
+            "{read}; {}, {} drift repaired, {} refused",
+            plural(table.changes, "change"),
+            table.drift_repaired,
+            table.refused
+        ),
+    );
+    if let Some(error) = &table.error {
+        line(text, "", &format!("ERROR: {error}"));
+    }
+    for pending in &table.pending {
+        line(text, "", &format!("pending: {pending}"));
+    }
+    for held in &table.held {
+        line(text, "", &format!("held: {held}"));
+    }
+    for foreign in &table.foreign {
+        line(text, "", &format!("not ours: {foreign} (left alone)"));
+    }
+    let probes = &status.probes;
+    line(
+        text,
+        "probes",
+        &format!(
+            "{}, {} started, {} in flight",
+            plural(probes.targets as u64, "target"),
+            probes.started,
+            probes.in_flight
+        ),
+    );
+}
+
+fn service_lines(text: &mut String, service: &ServiceStatus, colour: bool) {
+    let missing = if service.in_kernel { "" } else { "  NOT IN THE TABLE" };
+    let _ = writeln!(
+        text,
+        "{}  {}  (policy {}){missing}",
+        service.service, service.config, service.policy
+    );
+    let rows: Vec<[String; 8]> = service.destinations.iter().map(row).collect();
+    let mut widths = HEADINGS.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    columns(text, &HEADINGS.map(str::to_owned), &widths, None);
+    for (row, destination) in rows.iter().zip(&service.destinations) {
+        columns(text, row, &widths, colour.then_some(destination.health));
+    }
+}
+
+fn row(destination: &DestinationStatus) -> [String; 8] {
+    let weight = |weight: Option<u32>| weight.map_or("-".to_owned(), |weight| weight.to_string());
+    [
+        destination.destination.to_string(),
+        if destination.real_server.is_some() { destination.health.to_string() } else { "-".into() },
+        destination.since.map_or("-".to_owned(), age),
+        weight(destination.weight_wanted),
+        weight(destination.weight_kernel),
+        destination.connections.active.to_string(),
+        destination.connections.inactive.to_string(),
+        destination.why.clone(),
+    ]
+}
+
+/// The health column, the second, is the one in colour.
+fn columns(text: &mut String, cells: &[String; 8], widths: &[usize; 8], health: Option<Health>) {
+    let mut line = String::from(" ");
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let padded = format!("{cell:<width$}");
+        let _ = match health.filter(|_| column == 1) {
+            Some(health) => write!(line, " \x1b[{}m{padded}\x1b[0m", code(health)),
+            None => write!(line, " {padded}"),
+        };
+        line.push(' ');
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
+}
+
+fn code(health: Health) -> u8 {
+    match health {
+        Health::Up => 32,
+        Health::Down => 31,
+        Health::Unknown => 33,
+    }
+}
+
+fn line(text: &mut String, title: &str, content: &str) {
+    let _ = writeln!(text, "{}", format!("{title:<10} {content}").trim_end());
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `45s`, `12m 3s`, `3h 20m`, `5days 2h`: the two largest units.
+fn age(seconds: f64) -> String {
+    let whole = Duration::from_secs(Duration::from_secs_f64(seconds.max(0.0)).as_secs());
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        for (seconds, text) in [
+            (0.2, "0s"),
+            (45.9, "45s"),
+            (723.0, "12m 3s"),
+            (12_001.0, "3h 20m"),
+            (440_000.0, "5days 2h"),
+        ] {
+            assert_eq!(age(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The loop that holds the table: wakes, reads, plans, applies, reports.
+//!
+//! It is the only writer of the table. It wakes on a changed health view (which carries policy
+//! changes too), on the resync timer, on back-off after a failure and when somebody asks for a
+//! fresh report. A verdict is planned against what the table is believed to hold, so that it
+//! reaches the kernel without reading ten thousand destinations first; everything else reads the
+//! table anew, and any refusal by the kernel leads to a fresh read.
+//!
+//! Netlink calls block, so the driver has a thread of its own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use super::apply::{Applied, Failure, apply, believed};
+use super::desired::{Desired, desired};
+use super::ownership::Owned;
+use super::plan::{Plan, mark_repairs, plan};
+use super::store::Store;
+use super::view::HealthView;
+use crate::ipvs::model::Table;
+use crate::ipvs::{Ipvs, IpvsError};
+use crate::policy::model::PolicySet;
+
+/// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the last pass found and did.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// The table as believed after the pass; `None` until it could be read once.
+    pub table: Option<Arc<Table>>,
+    /// When the table was last read.
+    pub read_at: Option<Instant>,
+    /// What should be.
+    pub desired: Arc<Desired>,
+    /// The plan of the last pass.
+    pub plan: Arc<Plan>,
+    /// Virtual services on record as ours.
+    pub owned: Owned,
+    /// Steps of that plan that the kernel refused, with its reasons.
+    pub failures: Vec<String>,
+    /// Why the last pass could not plan at all, or could not record what is owned.
+    pub error: Option<String>,
+    /// Since the start.
+    pub totals: Totals,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Changes that the kernel executed.
+    pub changes: u64,
+    /// Those of them that repaired what somebody else had changed.
+    pub repairs: u64,
+    /// Changes that the kernel refused.
+    pub refused: u64,
+    /// Passes that could not read the table.
+    pub failed_reads: u64,
+}
+
+/// Asks for a pass on a fresh read; answered when its report is published.
+pub type Refresh = oneshot::Sender<()>;
+
+/// Owns the table.
+pub struct Driver {
+    ipvs: Box<dyn Ipvs>,
+    /// `None` for a rehearsal, which records nothing.
+    store: Option<Store>,
+    resync: Duration,
+    pause: Duration,
+    last_set: Option<Arc<PolicySet>>,
+    /// The last plan met a table other than the one it was made for.
+    surprised: bool,
+    report: Report,
+}
+
+impl Driver {
+    /// A driver of this table. `store` keeps the record of what is owned, `owned` is what it held
+    /// at the start; a rehearsal has no store.
+    pub fn new(ipvs: Box<dyn Ipvs>, store: Option<Store>, owned: Owned, resync: Duration) -> Self {
+        let report = Report { owned, ..Report::default() };
+        Self { ipvs, store, resync, pause: FIRST_PAUSE, last_set: None, surprised: false, report }
+    }
+
+    /// Reconciles until the sender of views is gone. The table stays as it is then.
+    pub async fn run(
+        mut self,
+        mut views: watch::Receiver<Arc<HealthView>>,
+        mut refreshes: mpsc::Receiver<Refresh>,
+        reports: watch::Sender<Arc<Report>>,
+    ) {
+        let mut waiting: Vec<Refresh> = Vec::new();
+        let mut fresh = true;
+        loop {
+            let view = Arc::clone(&views.borrow_and_update());
+            let settled = self.pass(&view, fresh);
+            reports.send_replace(Arc::new(self.report.clone()));
+            for refresh in waiting.drain(..) {
+                // Whoever asked may have hung up.
+                let _ = refresh.send(());
+            }
+            // All arms are cancel-safe: a watch change, a queue receive and a sleep.
+            fresh = tokio::select! {
+                alive = views.changed() => {
+                    if alive.is_err() {
+                        return;
+                    }
+                    false
+                }
+                Some(refresh) = refreshes.recv() => {
+                    waiting.push(refresh);
+                    true
+                }
+                () = tokio::time::sleep(self.next_pause(settled)) => true,
+            };
+        }
+    }
+
+    fn next_pause(&mut self, settled: bool) -> Duration {
+        if settled {
+            self.pause = FIRST_PAUSE;
+            return self.resync;
+        }
+        let pause = self.pause.min(self.resync);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+
+    /// One pass; true when the table is as desired.
+    fn pass(&mut self, view: &HealthView, fresh: bool) -> bool {
+        let same_policies =
+            self.last_set.as_ref().is_some_and(|last| Arc::ptr_eq(last, &view.policies));
+        let trusted = same_policies && !self.surprised && self.report.failures.is_empty();
+        let fresh = fresh || !trusted || self.report.table.is_none();
+        let before = self.report.table.clone();
+        if fresh && let Err(error) = self.read() {
+            self.note_error(format!("cannot read the IPVS table: {error}"));
+            return false;
+        }
+        let Some(observed) = self.report.table.clone() else { return false };
+        let desired = desired(view, &observed);
+        let mut plan = plan(&observed, &desired, &self.report.owned);
+        drop(observed);
+        if let Some(before) = before.filter(|_| fresh) {
+            mark_repairs(&mut plan, &before);
+        }
+        self.report.desired = Arc::new(desired);
+        self.execute(plan);
+        self.last_set = Some(Arc::clone(&view.policies));
+        !self.surprised && self.report.failures.is_empty() && self.report.error.is_none()
+    }
+
+    fn read(&mut self) -> Result<(), IpvsError> {
+        let table = self.ipvs.table().inspect_err(|_| self.report.totals.failed_reads += 1)?;
+        self.report.table = Some(Arc::new(table));
+        self.report.read_at = Some(now());
+        Ok(())
+    }
+
+    /// Records, applies and accounts for a plan.
+    fn execute(&mut self, plan: Plan) {
+        let claimed = self.record(self.report.owned.claim(&self.report.desired));
+        let applied = apply(self.ipvs.as_mut(), &plan);
+        if let Some(table) = &mut self.report.table {
+            if !plan.steps.is_empty() {
+                believed(Arc::make_mut(table), &plan, &applied);
+            }
+            let settled = self.report.owned.settle(&self.report.desired, table);
+            let recorded = claimed.and_then(|()| self.record(settled));
+            match recorded {
+                Ok(()) => self.report.error = None,
+                Err(error) => self.note_error(error),
+            }
+        }
+        self.surprised = applied.surprises > 0;
+        log(&plan, &applied, &self.report.failures);
+        self.account(&plan, &applied);
+        self.report.plan = Arc::new(plan);
+    }
+
+    /// The record is kept in memory even if the disk refuses it.
+    fn record(&mut self, owned: Owned) -> Result<(), String> {
+        self.report.owned = owned;
+        let Some(store) = &mut self.store else { return Ok(()) };
+        store.save(&self.report.owned).map(drop).map_err(|error| chain(&error))
+    }
+
+    fn account(&mut self, plan: &Plan, applied: &Applied) {
+        let totals = &mut self.report.totals;
+        totals.changes += applied.done as u64;
+        totals.repairs += applied.repaired as u64;
+        totals.refused += applied.undone.len() as u64;
+        self.report.failures = applied.failures.iter().map(|it| failure_text(plan, it)).collect();
+    }
+
+    /// Remembers why there is no progress, and logs it once.
+    fn note_error(&mut self, error: String) {
+        if self.report.error.as_ref() != Some(&error) {
+            error!("{error}");
+        }
+        self.report.error = Some(error);
+    }
+}
+
+/// One line per change, in the words of the plan. A refusal that was logged is not logged again.
+fn log(plan: &Plan, applied: &Applied, known: &[String]) {
+    for failure in &applied.failures {
+        let text = failure_text(plan, failure);
+        if !known.contains(&text) {
+            error!(service = %plan.steps[failure.step].change.service(), "refused: {text}");
+        }
+    }
+    let mut undone = applied.undone.iter().peekable();
+    for (index, step) in plan.steps.iter().enumerate() {
+        if undone.next_if_eq(&&index).is_some() {
+            continue;
+        }
+        let service = step.change.service();
+        if step.repair {
+            warn!(%service, "drift repaired: {step}");
+        } else {
+            info!(%service, "{step}");
+        }
+    }
+}
+
+fn failure_text(plan: &Plan, failure: &Failure) -> String {
+    let consequences = match failure.consequences {
+        0 => String::new(),
+        number => format!(" (and so {number} destinations of it)"),
+    };
+    format!("{}: {}{consequences}", plan.steps[failure.step], failure.error)
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// The clock of the runtime, which tests can pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
