@@ -12,6 +12,9 @@
 //! is asked what and when), [`reconcile`] (difference, plan, application), [`ipvs`] (the kernel's
 //! table). Time, randomness, kernel and network come in from outside; what decides is pure.
 
+// Tests outside may unwrap, so this is not a lint of the whole package.
+#![warn(clippy::unwrap_used)]
+
 pub mod cli;
 pub mod control;
 pub mod daemon;

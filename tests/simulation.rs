@@ -1,8 +1,6 @@
 //! The probe runner and the driver together on a virtual clock: hours of probing in milliseconds,
 //! with scripted real servers and a table in memory that others edit too.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
