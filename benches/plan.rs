@@ -36,6 +36,8 @@ fn main() {
         let (mut view, table) = world(services);
         let owned: Owned = table.keys().copied().collect();
         row(&format!("{services} x 10, no-op"), &view, &table, &owned);
+        let unknown = HealthView::uniform(Arc::clone(&view.policies), Health::Unknown);
+        row(&format!("{services} x 10, no verdicts"), &unknown, &table, &owned);
         // One real server stands in ten services, so ten verdicts change a hundred destinations.
         let real_servers = HEALTH_CHANGES / SERVICES_PER_POLICY as usize;
         let every = view.verdicts.len() / real_servers;
