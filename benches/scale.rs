@@ -125,7 +125,8 @@ fn quantile(lateness: &[(u64, u64)], share: f64) -> u64 {
 }
 
 fn policy(port: &str) -> String {
-    let mut yaml = "virtual_services: [tcp://192.0.2.1:80]\nforwarding: masq\nreal_servers:\n".to_owned();
+    let mut yaml =
+        "virtual_services: [tcp://192.0.2.1:80]\nforwarding: masq\nreal_servers:\n".to_owned();
     for address in addresses() {
         let _ = writeln!(yaml, "  - {address}:{port}");
     }
@@ -152,7 +153,9 @@ fn cpu(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("proc");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
     let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
-    Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64)
+    Duration::from_secs_f64(
+        (ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64,
+    )
 }
 
 fn memory(pid: u32, field: &str) -> f64 {
@@ -223,7 +226,9 @@ async fn flip(
     tokio::spawn(runner.run(sets, queries, views_in));
 
     let filled = |report: &Arc<Report>| {
-        report.table.as_ref().is_some_and(|table| table.values().next().is_some_and(|it| it.destinations.len() == TARGETS))
+        report.table.as_ref().is_some_and(|table| {
+            table.values().next().is_some_and(|it| it.destinations.len() == TARGETS)
+        })
     };
     let _ = reports.wait_for(filled).await;
     while recorded.try_recv().is_ok() {}

@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod demo;
 mod log_file;
+mod log_text;
 mod logging;
 mod open;
 mod plan;
