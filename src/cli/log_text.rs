@@ -4,7 +4,7 @@
 //! service is for the JSON form only. Control characters become visible, so that what a real
 //! server or a file says cannot forge a line or steer a terminal.
 
-use std::fmt::{self, Debug, Write};
+use std::fmt::{self, Debug};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
