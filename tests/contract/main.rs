@@ -2,6 +2,8 @@
 //! guest. What both must agree on is in `services`, `destinations` and `batches`; what only a
 //! kernel can show is in `kernel`.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../common/mod.rs"]
 mod common;
 
