@@ -74,6 +74,7 @@ const FACTS: &[(&str, fn())] = &[
     ("a module that was unloaded is loaded again", unloaded),
     ("a scheduler without a module", missing_scheduler),
     ("nothing without the capability", no_capability),
+    ("lost answers are not taken for success", lost_answers),
     ("a table for each network namespace", namespaces),
     ("what others made", foreign),
     ("edits keep connections", connections_survive),
@@ -141,6 +142,32 @@ fn no_capability() {
         let error = enter_netns("denied").unwrap_err();
         assert!(matches!(error, NetnsError::Denied(_)), "{error:?}");
     });
+}
+
+/// With room for a few answers only, the kernel drops the others and says so: nobody knows then
+/// what has been done.
+fn lost_answers() {
+    const LIMIT: &str = "/proc/sys/net/core/rmem_max";
+    let limit = std::fs::read_to_string(LIMIT).unwrap();
+    std::fs::write(LIMIT, "4608").unwrap();
+    in_thread(|| {
+        let mut sets = rustix::thread::capabilities(None).unwrap();
+        sets.effective.remove(rustix::thread::CapabilitySet::NET_ADMIN);
+        rustix::thread::set_capabilities(None, sets).unwrap();
+        let mut kernel = Netlink::open().unwrap();
+        let changes = vec![Change::DeleteService(key("fwmark://1")); 150];
+        let lost = IpvsError::Netlink("the kernel's answers were lost; read again".to_owned());
+        assert!(lost.is_retryable());
+        for _ in 0..3 {
+            let results = kernel.execute(&changes);
+            assert_eq!(results, vec![Err(lost.clone()); 150]);
+            // The socket goes on working.
+            assert_eq!(kernel.table(), Err(IpvsError::Denied));
+            let few = kernel.execute(&changes[..2]);
+            assert_eq!(few, [Err(IpvsError::Denied), Err(IpvsError::Denied)]);
+        }
+    });
+    std::fs::write(LIMIT, limit.trim()).unwrap();
 }
 
 fn namespaces() {
