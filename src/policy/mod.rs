@@ -6,9 +6,11 @@
 
 mod decode;
 mod file;
+mod fingerprint;
 pub mod load;
 pub mod model;
 mod node;
 pub mod problem;
 mod resolve;
 mod source;
+pub mod watch;
