@@ -44,15 +44,15 @@ pub(crate) enum KindEntry {
 
 /// Reads `checks`; an empty list says that none is meant.
 pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<CheckEntry>>> {
+    if matches!(node.value, Value::Plain(_) | Value::Map(_)) {
+        let message = format!("expected a list of checks, found {}", decode::describe(node));
+        let help = "begin an entry with `- http:`, `- https:` or `- tcp:`";
+        report.error(node.place, message, help);
+        return None;
+    }
     let nodes = decode::list(node, "checks", report)?;
-    let read: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| {
-            let value = CheckEntry::read(node, report)?;
-            Some(At { value, place: node.place })
-        })
-        .collect();
-    (read.len() == nodes.len()).then_some(read)
+    let read = |node: &Node| Some(At { value: CheckEntry::read(node, report)?, place: node.place });
+    Some(nodes.iter().filter_map(read).collect())
 }
 
 impl CheckEntry {
