@@ -1,7 +1,10 @@
 //! Policies from the outside: files in, a validated set or problems out.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pointsman::policy::load::{load, load_paths};
 use pointsman::policy::problem::{Problem, render_all};
@@ -116,6 +119,7 @@ fn equal_checks_are_one_target() {
     };
     assert_eq!(ids(0), ids(1));
     assert!(set.targets.is_sorted());
+    assert!(Arc::ptr_eq(&set.targets[0].check, &set.targets[1].check));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! A new case is a new pair of files. `UPDATE_GOLDEN=1 cargo test --test policy_golden` writes
 //! the expectations from what is found; read the difference before you commit it.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

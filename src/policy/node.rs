@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 32;
 /// Keys, values and list entries in one file, copies made by aliases included.
 const MAX_NODES: usize = 500_000;
 
+/// Documents with a syntax error after which a file is not read on.
+const MAX_BROKEN: usize = 50;
+
 /// A value of the tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
@@ -50,6 +53,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Vec<Node> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let mut parser = Parser::new_from_str_with_options(report.source().text(), options);
     let mut composer = Composer::default();
+    let mut broken = 0;
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => {
@@ -60,7 +64,8 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Vec<Node> {
             Err(error) => {
                 report_scan_error(&error, report);
                 composer.abandon();
-                if !resume(&mut parser) {
+                broken += 1;
+                if broken == MAX_BROKEN || !resume(&mut parser) {
                     break;
                 }
             }

@@ -3,6 +3,7 @@
 //! Pure: bytes come from `load`. Everything that points into a file points through here, so a
 //! place becomes a location and a snippet in one way only.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -117,12 +118,12 @@ pub(crate) struct Report<'s> {
     problems: Vec<Problem>,
     uncounted: usize,
     /// Places whose value is unknown: nothing more is said about them.
-    settled: Vec<Place>,
+    settled: BTreeSet<Place>,
 }
 
 impl<'s> Report<'s> {
     pub(crate) fn new(source: &'s Source) -> Self {
-        Self { source, problems: Vec::new(), uncounted: 0, settled: Vec::new() }
+        Self { source, problems: Vec::new(), uncounted: 0, settled: BTreeSet::new() }
     }
 
     pub(crate) fn source(&self) -> &'s Source {
@@ -136,7 +137,7 @@ impl<'s> Report<'s> {
 
     /// Nothing more is to be said about the value at a place.
     pub(crate) fn settle(&mut self, at: Place) {
-        self.settled.push(at);
+        self.settled.insert(at);
     }
 
     /// What is wrong at a place, and what to write instead (may be empty).

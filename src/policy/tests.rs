@@ -58,6 +58,7 @@ fn the_largest_file_of_anything_is_refused_in_time() {
         ("question marks", fill("? ")),
         ("anchors", fill("- &a b\n")),
         ("tags", fill("- !a b\n")),
+        ("undefined aliases", fill("- *a\n")),
         ("spaces", fill(" ")),
         ("line feeds", fill("\n")),
         ("tabs", fill("\t")),
@@ -91,6 +92,21 @@ fn deep_nesting_is_refused() {
         );
     }
     assert!(refused(format!("{}{}", "[".repeat(33), "]".repeat(33))).contains("nested deeper"));
+}
+
+#[test]
+fn a_small_file_cannot_stand_for_a_huge_table() {
+    let list = |prefix: &str, host: u32| {
+        (0..2000u32).fold(String::new(), |mut text, index| {
+            let _ = writeln!(text, "- {prefix}{}", std::net::Ipv4Addr::from(host + index));
+            text
+        })
+    };
+    let services = list("tcp://", 0x0a01_0000).replace('\n', ":80\n");
+    let servers = list("", 0x0a02_0000);
+    let found =
+        refused(format!("virtual_services:\n{services}real_servers:\n{servers}checks: []\n"));
+    assert!(found.contains("above 200000 destinations"), "{found}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod server;
 mod service;
 mod tls;
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::decode::Field;
 use super::file::PolicyFile;
@@ -19,9 +19,9 @@ use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
 use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
-use crate::probe::target::Target;
+use crate::probe::target::{Check, Target};
 
-use claim::Claims;
+use claim::{Claims, Room};
 use tls::Authorities;
 pub(crate) use tls::ReadFile;
 
@@ -29,6 +29,7 @@ pub(crate) use tls::ReadFile;
 pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
     let mut authorities = Authorities::new(read);
     let mut claims = Claims::default();
+    let mut room = Room::default();
     let mut drafts = Vec::new();
     let mut problems = Vec::new();
     for source in sources {
@@ -39,6 +40,9 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
             let name = name(&file, index, source);
             claims.name(&name, &file, &mut report);
             claims.services(&name, &file, &mut report);
+            if !room.take(&file, &mut report) {
+                continue;
+            }
             let draft = draft(name, &file, &mut authorities, &mut report);
             // What is left of a policy with an error in it may be incomplete.
             if report.errors() == before {
@@ -108,9 +112,11 @@ fn draft(
 }
 
 fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
-    let distinct: BTreeSet<&Target> =
-        drafts.iter().flat_map(|draft| draft.targets.iter().flatten()).collect();
-    let targets: Vec<Target> = distinct.into_iter().cloned().collect();
+    let mut targets: Vec<Target> =
+        drafts.iter().flat_map(|draft| draft.targets.iter().flatten().cloned()).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    share_checks(&mut targets);
     let id = |target: &Target| {
         let index = targets.binary_search(target).unwrap_or_default();
         TargetId(u32::try_from(index).unwrap_or(u32::MAX))
@@ -127,6 +133,18 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
         })
         .collect();
     PolicySet { policies, targets, hash }
+}
+
+/// Lets equal checks be one value in memory.
+fn share_checks(targets: &mut [Target]) {
+    let mut checks: Vec<Arc<Check>> = targets.iter().map(|target| target.check.clone()).collect();
+    checks.sort_unstable();
+    checks.dedup();
+    for target in targets {
+        if let Ok(index) = checks.binary_search(&target.check) {
+            target.check = checks[index].clone();
+        }
+    }
 }
 
 /// FNV-1a over names and contents of all that was read; the same on every machine and in every
