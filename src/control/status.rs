@@ -387,7 +387,7 @@ fn told(outcome: &Outcome) -> String {
     match (outcome.kind, outcome.reason) {
         (OutcomeKind::Pass, _) => format!("{} in {took}", outcome.detail),
         (_, ConnectTimeout | TlsTimeout | HeadTimeout | BodyTimeout) => outcome.detail.clone(),
-        _ => format!("{} (after {took})", outcome.detail),
+        _ => format!("{}, after {took}", outcome.detail),
     }
 }
 
