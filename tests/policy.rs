@@ -187,6 +187,11 @@ fn what_is_not_a_readable_file_is_a_problem() {
     );
     assert!(problem(&at("empty.yaml")).starts_with("empty.yaml:1:1: no policy in this file"));
 
+    // Sparse: it costs no disk, and it must cost no memory.
+    let huge = fs::File::create(at("huge.yaml")).unwrap();
+    huge.set_len(100 * 1024 * 1024 * 1024).unwrap();
+    assert!(problem(&at("huge.yaml")).starts_with("huge.yaml: larger than 16 MiB"));
+
     fs::create_dir(at("odd")).unwrap();
     fs::create_dir(at("odd/directory.yaml")).unwrap();
     std::os::unix::fs::symlink("nowhere", at("odd/dangling.yaml")).unwrap();

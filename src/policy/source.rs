@@ -142,17 +142,22 @@ impl<'s> Report<'s> {
 
     /// What is wrong at a place, and what to write instead (may be empty).
     pub(crate) fn error(&mut self, at: Place, message: impl AsRef<str>, help: impl AsRef<str>) {
-        if !self.settled.contains(&at) {
-            let problem = self.problem(at, message.as_ref(), help.as_ref());
-            self.keep(problem);
+        if self.settled.contains(&at) {
+            return;
         }
+        if self.problems.len() >= MAX_PROBLEMS {
+            self.uncounted += 1;
+            return;
+        }
+        let problem = self.problem(at, message.as_ref(), help.as_ref());
+        self.keep(problem);
     }
 
     /// What is legal but suspicious.
     pub(crate) fn lint(&mut self, at: Place, message: impl AsRef<str>, help: impl AsRef<str>) {
-        let problem = self.problem(at, message.as_ref(), help.as_ref()).as_lint();
-        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        if self.problems.len() < MAX_PROBLEMS {
+            let problem = self.problem(at, message.as_ref(), help.as_ref());
+            self.keep(problem.as_lint());
         }
     }
 
@@ -173,13 +178,10 @@ impl<'s> Report<'s> {
         Problem { snippet, ..problem }
     }
 
+    /// Several services may lead to the same complaint about one real server.
     fn keep(&mut self, problem: Problem) {
-        if self.problems.contains(&problem) {
-            return;
-        }
-        match self.problems.len() < MAX_PROBLEMS {
-            true => self.problems.push(problem),
-            false => self.uncounted += 1,
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 }
