@@ -87,6 +87,16 @@ fn every_example_loads_alone_and_with_the_others() {
 }
 
 #[test]
+fn the_example_of_the_reference_loads() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/POLICY.md");
+    let reference = fs::read_to_string(reference).unwrap();
+    let blocks: Vec<_> = reference.split("```yaml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 1);
+    let directory = directory(&[("shop.yaml", blocks[0].split("```").next().unwrap())]);
+    assert_eq!(load(directory.path()).unwrap().lints, []);
+}
+
+#[test]
 fn examples_mean_what_they_say() {
     let set = load(&examples()).unwrap().set;
     let mut found = String::new();
