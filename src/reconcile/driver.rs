@@ -231,7 +231,7 @@ fn log(plan: &Plan, applied: &Applied, known: &[String]) {
 fn failure_text(plan: &Plan, failure: &Failure) -> String {
     let consequences = match failure.consequences {
         0 => String::new(),
-        number => format!(" (and so {number} destinations of it)"),
+        number => format!(" (and so not done: {number} more of this service)"),
     };
     format!("{}: {}{consequences}", plan.steps[failure.step], failure.error)
 }
