@@ -59,6 +59,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// The daemon probes ten thousand addresses every two seconds.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 fn schedule() {
     let mut server = Process(
         Command::new(std::env::current_exe().expect("this program"))
