@@ -243,12 +243,8 @@ async fn flip(
     let runner = Runner::new(engine, Arc::new(Scripted(Arc::clone(&script))));
     tokio::spawn(runner.run(sets, queries, views_in));
 
-    let filled = |report: &Arc<Report>| {
-        report.table.as_ref().is_some_and(|table| {
-            table.values().next().is_some_and(|it| it.destinations.len() == TARGETS)
-        })
-    };
-    let _ = reports.wait_for(filled).await;
+    // One service and its destinations.
+    let _ = reports.wait_for(|report| report.totals.changes == TARGETS as u64 + 1).await;
     while recorded.try_recv().is_ok() {}
 
     let victims: HashSet<SocketAddr> =
