@@ -161,8 +161,10 @@ impl Driver {
         if let Some(before) = before {
             mark_repairs(&mut plan, &before);
         }
-        self.report.desired = Arc::new(desired);
+        // The old one goes after the write: freeing ten thousand entries takes its time.
+        let old = std::mem::replace(&mut self.report.desired, Arc::new(desired));
         self.execute(plan, &mut table);
+        drop(old);
         if fresh {
             self.report.table = Some(Arc::new(table.clone()));
         }
