@@ -2,7 +2,8 @@
 //!
 //! [`Ipvs`] is all the rest of the crate knows of a kernel: read the table, execute changes. The
 //! implementations are the netlink socket, the memory table (same rules, same errors, no
-//! privileges) and the rehearsal, which reads the real one and overlays writes in memory.
+//! privileges) and the rehearsal, which reads the real one and overlays writes in memory. One
+//! contract suite (`tests/contract`) runs on all of them, the first on a real kernel.
 
 pub mod codec;
 pub mod memory;

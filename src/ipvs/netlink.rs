@@ -1,7 +1,7 @@
 //! The kernel's IPVS table over a generic netlink socket.
 //!
 //! Owns the socket and the conversation: batches, answers matched by sequence number, dumps read
-//! again when they were disturbed. Blocks, but never for longer than [`PATIENCE`] without a word
+//! again when they were disturbed. Blocks, but never for longer than five seconds without a word
 //! from the kernel. What the bytes mean is [`codec`]'s, what an error number means [`rules`]'.
 
 use std::collections::BTreeMap;

@@ -96,16 +96,27 @@ pub(super) fn explain(change: &Change, number: i32) -> IpvsError {
 /// its module; the command tells which.
 fn no_entry(change: &Change) -> IpvsError {
     match change {
-        Change::AddService(_, config) | Change::SetService(_, config) => {
-            let engine = config.persistence.as_ref().and_then(|p| p.engine.as_deref());
-            match engine {
-                // The kernel looks for the scheduler first.
-                Some(engine) if config.scheduler.is_known() => no_engine(engine),
-                _ => no_scheduler(&config.scheduler),
-            }
-        }
+        Change::AddService(_, config) | Change::SetService(_, config) => no_module(config),
         Change::SetDestination(..) | Change::DeleteDestination(..) => IpvsError::NoSuchDestination,
         Change::AddDestination(..) | Change::DeleteService(_) => IpvsError::NoModule,
+    }
+}
+
+/// Which of the two modules a service asks for is missing, as far as their names tell.
+fn no_module(config: &ServiceConfig) -> IpvsError {
+    let scheduler = &config.scheduler;
+    let engine = config.persistence.as_ref().and_then(|p| p.engine.as_deref());
+    match engine {
+        // The kernel looks for the scheduler first; `none` is always there.
+        Some(engine) if scheduler.0 == "none" || scheduler.is_known() && engine != "sip" => {
+            no_engine(engine)
+        }
+        Some(engine) if scheduler.is_known() => IpvsError::NoModuleFor {
+            what: "scheduler or persistence engine",
+            name: format!("{scheduler}` or `{engine}"),
+            module: format!("-a ip_vs_{scheduler} ip_vs_pe_{engine}"),
+        },
+        _ => no_scheduler(scheduler),
     }
 }
 

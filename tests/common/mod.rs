@@ -1,7 +1,6 @@
 //! What several integration tests share. A test takes it in with
 //! `#[path = "../common/mod.rs"] mod common;` or `mod common;`.
 
-#![expect(clippy::allow_attributes, reason = "`expect` fails in the test that uses everything")]
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
 pub mod netns;
