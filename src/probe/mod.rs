@@ -2,7 +2,7 @@
 //!
 //! [`target`] and [`outcome`] are the words, [`engine`] decides who is due and what a result means
 //! (pure, time comes in), [`runner`] is the async shell around it. [`network`] asks one question
-//! once; one file per check speaks its protocol on a socket that [`socket`] opens.
+//! once; one file per check speaks its protocol on a socket we open ourselves.
 
 pub mod engine;
 pub mod http;

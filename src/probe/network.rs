@@ -37,7 +37,10 @@ impl NetworkProber {
         match &check.kind {
             CheckKind::Http(http) => match &http.tls {
                 None => http::exchange(stream, http, target.address, progress).await,
-                Some(tls) => self.https(stream, http, tls, target.address, progress).await,
+                // Boxed, so that plain probes do not carry the room for a TLS session.
+                Some(tls) => {
+                    Box::pin(self.https(stream, http, tls, target.address, progress)).await
+                }
             },
             CheckKind::Tcp(tcp) => tcp::exchange(stream, tcp, progress).await,
         }

@@ -151,6 +151,9 @@ impl Progress {
                     bytes(received)
                 )
             }
+            (CheckKind::Tcp(tcp), _) if tcp.expect.is_none() => {
+                format!("not all of `send` taken {within} ({connected})")
+            }
             (CheckKind::Tcp(_), 0) => format!("nothing heard {within} ({connected})"),
             (CheckKind::Tcp(_), _) => format!(
                 "not heard what was expected {within} ({connected}, {} came)",

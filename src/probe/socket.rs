@@ -118,7 +118,7 @@ fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
         Errno::INVAL => Failure::new(
             Reason::Route,
             format!(
-                "the director cannot connect to {address} (a link-local address needs an interface)"
+                "the director cannot connect to {address} from there (a link-local address needs an interface, a loopback source stays on loopback)"
             ),
         ),
         Errno::CONNREFUSED | Errno::CONNRESET | Errno::TIMEDOUT => answered(address, &errno.into()),
@@ -136,10 +136,11 @@ fn answered(address: SocketAddr, error: &io::Error) -> Failure {
         Some(Errno::TIMEDOUT) => {
             (Reason::ConnectTimeout, "the kernel gave up connecting".to_owned())
         }
-        Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN) => {
-            (Reason::Unreachable, format!("no way to {}", address.ip()))
+        Some(Errno::NOMEM | Errno::NOBUFS) => {
+            return own_trouble(&format!("connecting to {address}"), error);
         }
-        _ => return own_trouble(&format!("connecting to {address}"), error),
+        // ARP, a router, or a firewall on the way (icmp6-adm-prohibited reads as EACCES).
+        _ => (Reason::Unreachable, format!("no way to {}", address.ip())),
     };
     Failure::new(reason, format!("{what} ({})", kernel_words(error)))
 }
@@ -174,5 +175,57 @@ pub(super) fn kernel_words(error: &io::Error) -> String {
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
         None => full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there() -> SocketAddr {
+        "192.0.2.1:80".parse().unwrap()
+    }
+
+    #[test]
+    fn what_never_left_is_the_directors_own() {
+        for (errno, reason, piece) in [
+            (Errno::ADDRNOTAVAIL, Reason::Resources, "no source port left"),
+            (Errno::NETUNREACH, Reason::Route, "no route to 192.0.2.1 (network is unreachable)"),
+            (Errno::HOSTUNREACH, Reason::Route, "no route to 192.0.2.1"),
+            (Errno::INVAL, Reason::Route, "cannot connect to 192.0.2.1:80 from there"),
+            (Errno::ACCESS, Reason::Denied, "permission denied; a firewall rule"),
+            (Errno::PERM, Reason::Denied, "operation not permitted; a firewall rule"),
+            (Errno::NOBUFS, Reason::Resources, "no buffer space available"),
+            (Errno::NOMEM, Reason::Resources, "cannot allocate memory"),
+            (Errno::CONNREFUSED, Reason::Refused, "port 80 is closed (connection refused)"),
+        ] {
+            let failure = not_sent(there(), errno);
+            assert_eq!(failure.reason, reason, "{errno}: {failure:?}");
+            assert!(failure.detail.contains(piece), "{errno}: {failure:?}");
+        }
+        for (errno, reason) in [
+            (Errno::MFILE, Reason::Resources),
+            (Errno::NFILE, Reason::Resources),
+            (Errno::NOBUFS, Reason::Resources),
+            (Errno::PERM, Reason::Denied),
+        ] {
+            assert_eq!(own_trouble("opening a socket", &errno.into()).reason, reason, "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_the_network_answers_is_the_real_servers() {
+        for (errno, reason) in [
+            (Errno::CONNREFUSED, Reason::Refused),
+            (Errno::CONNRESET, Reason::Reset),
+            (Errno::TIMEDOUT, Reason::ConnectTimeout),
+            (Errno::HOSTUNREACH, Reason::Unreachable),
+            (Errno::NETUNREACH, Reason::Unreachable),
+            (Errno::ACCESS, Reason::Unreachable),
+            (Errno::NOMEM, Reason::Resources),
+        ] {
+            let failure = answered(there(), &errno.into());
+            assert_eq!(failure.reason, reason, "{errno}: {failure:?}");
+        }
     }
 }

@@ -182,3 +182,177 @@ impl Report {
         self.applied.failures.push(Failure { step: index, error, consequences: 0 });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipvs::memory::Memory;
+    use crate::ipvs::model::{
+        DestinationConfig, DestinationKey, Forwarding, Scheduler, ServiceConfig, ServiceFlags,
+    };
+    use crate::reconcile::desired::Why;
+    use crate::reconcile::plan::Before;
+
+    const SERVICE: &str = "tcp://192.0.2.1:80";
+
+    fn service() -> ServiceKey {
+        SERVICE.parse().unwrap()
+    }
+
+    fn wlc() -> ServiceConfig {
+        let scheduler = Scheduler("wlc".to_owned());
+        ServiceConfig { scheduler, flags: ServiceFlags::default(), persistence: None }
+    }
+
+    fn server(number: u8) -> DestinationKey {
+        format!("10.0.0.{number}:80").parse().unwrap()
+    }
+
+    fn weight(weight: u32) -> DestinationConfig {
+        let forwarding = Forwarding::Direct;
+        DestinationConfig { forwarding, weight, upper_threshold: 0, lower_threshold: 0 }
+    }
+
+    fn add(number: u8, to: u32) -> Change {
+        Change::AddDestination(service(), server(number), weight(to))
+    }
+
+    fn set(number: u8, to: u32) -> Change {
+        Change::SetDestination(service(), server(number), weight(to))
+    }
+
+    fn delete(number: u8) -> Change {
+        Change::DeleteDestination(service(), server(number))
+    }
+
+    /// A plan of these steps; edits come from weight 1, so that 0 lowers and more raises.
+    fn plan(changes: impl IntoIterator<Item = Change>) -> Plan {
+        let step = |change| {
+            let before = match change {
+                Change::SetDestination(..) => Some(Before::Destination(weight(1))),
+                _ => None,
+            };
+            Step { change, before, policy: None, why: Why::Up, repair: true }
+        };
+        Plan { steps: changes.into_iter().map(step).collect(), ..Plan::default() }
+    }
+
+    fn table(changes: &[Change]) -> Table {
+        let mut table = Table::new();
+        for change in changes {
+            memory::apply(&mut table, change).unwrap();
+        }
+        table
+    }
+
+    /// A kernel that refuses by rule and notes what it was asked.
+    struct Picky<F> {
+        kernel: Memory,
+        refuses: F,
+        asked: Vec<Vec<Change>>,
+    }
+
+    impl<F: FnMut(&Change) -> Option<IpvsError> + Send> Ipvs for Picky<F> {
+        fn table(&mut self) -> Result<Table, IpvsError> {
+            self.kernel.table()
+        }
+
+        fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+            self.asked.push(changes.to_vec());
+            let mut answer = |change: &Change| match (self.refuses)(change) {
+                Some(error) => Err(error),
+                None => self.kernel.execute(std::slice::from_ref(change)).remove(0),
+            };
+            changes.iter().map(&mut answer).collect()
+        }
+    }
+
+    fn picky<F: FnMut(&Change) -> Option<IpvsError>>(table: Table, refuses: F) -> Picky<F> {
+        Picky { kernel: Memory::new(table), refuses, asked: Vec::new() }
+    }
+
+    #[test]
+    fn what_exists_already_is_edited_before_anything_goes() {
+        let found = table(&[Change::AddService(service(), wlc()), add(1, 0), add(2, 80)]);
+        let mut kernel = picky(found, |_| None);
+        let plan = plan([add(1, 80), delete(2)]);
+        let applied = apply(&mut kernel, &plan);
+        assert_eq!((applied.done, applied.surprises, applied.repaired), (2, 1, 2));
+        assert_eq!(kernel.asked, [vec![add(1, 80)], vec![set(1, 80)], vec![delete(2)]]);
+    }
+
+    #[test]
+    fn a_service_that_exists_already_is_edited() {
+        let rr = ServiceConfig { scheduler: Scheduler("rr".to_owned()), ..wlc() };
+        let mut kernel = Memory::new(table(&[Change::AddService(service(), rr)]));
+        let applied = apply(&mut kernel, &plan([Change::AddService(service(), wlc()), add(1, 80)]));
+        assert!(applied.is_complete());
+        assert_eq!(kernel.table().unwrap()[&service()].config, wlc());
+        assert_eq!(kernel.table().unwrap()[&service()].destinations.len(), 1);
+    }
+
+    #[test]
+    fn what_is_gone_is_removed() {
+        let gone = Change::DeleteService("fwmark://7".parse().unwrap());
+        let from_gone = Change::DeleteDestination("fwmark://7".parse().unwrap(), server(1));
+        let mut kernel = Memory::new(table(&[Change::AddService(service(), wlc())]));
+        let applied = apply(&mut kernel, &plan([delete(1), from_gone, gone]));
+        assert_eq!((applied.done, applied.surprises), (3, 3));
+    }
+
+    #[test]
+    fn an_edit_of_what_is_gone_fails_and_the_rest_is_done() {
+        let found = table(&[Change::AddService(service(), wlc()), add(2, 1)]);
+        let mut kernel = Memory::new(found);
+        let applied = apply(&mut kernel, &plan([set(1, 80), set(2, 80)]));
+        assert_eq!((applied.done, applied.surprises, applied.undone), (1, 1, vec![0]));
+        let failure = Failure { step: 0, error: IpvsError::NoSuchDestination, consequences: 0 };
+        assert_eq!(applied.failures, [failure]);
+    }
+
+    #[test]
+    fn consequences_are_folded_into_their_cause() {
+        let missing = IpvsError::NoModuleFor {
+            what: "scheduler",
+            name: "wlc".to_owned(),
+            module: "ip_vs_wlc".to_owned(),
+        };
+        let cause = missing.clone();
+        let mut kernel = picky(Table::new(), move |change| {
+            matches!(change, Change::AddService(..)).then(|| cause.clone())
+        });
+        let plan = plan([Change::AddService(service(), wlc()), add(1, 80), add(2, 80)]);
+        let applied = apply(&mut kernel, &plan);
+        let failure = Failure { step: 0, error: missing.clone(), consequences: 2 };
+        assert_eq!(applied.failures, [failure]);
+        assert_eq!(applied.undone, [0, 1, 2]);
+        assert_eq!(applied.causes(), [(&missing, 3)]);
+        assert_eq!(applied.surprises, 0);
+        let mut cached = Table::new();
+        believed(&mut cached, &plan, &applied);
+        assert!(cached.is_empty());
+    }
+
+    #[test]
+    fn the_same_trouble_everywhere_has_one_cause() {
+        let mut kernel = picky(Table::new(), |_| Some(IpvsError::Denied));
+        let applied = apply(&mut kernel, &plan([set(1, 80), set(2, 80), delete(3)]));
+        assert_eq!(applied.causes(), [(&IpvsError::Denied, 3)]);
+        assert_eq!((applied.done, applied.repaired), (0, 0));
+    }
+
+    #[test]
+    fn a_missing_answer_is_a_failure() {
+        struct Mute;
+        impl Ipvs for Mute {
+            fn table(&mut self) -> Result<Table, IpvsError> {
+                Ok(Table::new())
+            }
+            fn execute(&mut self, _: &[Change]) -> Vec<Result<(), IpvsError>> {
+                Vec::new()
+            }
+        }
+        let applied = apply(&mut Mute, &plan([add(1, 80)]));
+        assert_eq!(applied.undone, [0]);
+    }
+}

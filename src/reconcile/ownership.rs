@@ -66,3 +66,54 @@ impl FromIterator<ServiceKey> for Owned {
         Self(keys.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ipvs::model::{Scheduler, Service, ServiceConfig, ServiceFlags};
+    use crate::reconcile::desired::DesiredService;
+
+    fn config() -> ServiceConfig {
+        let scheduler = Scheduler("rr".to_owned());
+        ServiceConfig { scheduler, flags: ServiceFlags::default(), persistence: None }
+    }
+
+    fn owned(marks: &[u32]) -> Owned {
+        keys(marks).collect()
+    }
+
+    fn keys(marks: &[u32]) -> impl Iterator<Item = ServiceKey> {
+        marks.iter().map(|mark| format!("fwmark://{mark}").parse().unwrap())
+    }
+
+    fn desired(marks: &[u32]) -> Desired {
+        let service = DesiredService {
+            policy: Arc::from("www"),
+            config: config(),
+            destinations: BTreeMap::new(),
+            absent: BTreeMap::new(),
+        };
+        Desired { services: keys(marks).map(|key| (key, service.clone())).collect() }
+    }
+
+    fn table(marks: &[u32]) -> Table {
+        let service = Service { config: config(), destinations: BTreeMap::new() };
+        keys(marks).map(|key| (key, service.clone())).collect()
+    }
+
+    #[test]
+    fn declared_services_are_claimed_before_they_exist() {
+        assert_eq!(owned(&[]).claim(&desired(&[1, 2])), owned(&[1, 2]));
+        assert_eq!(owned(&[1, 3]).claim(&desired(&[1, 2])), owned(&[1, 2, 3]));
+        assert_eq!(owned(&[1, 3]).claim(&desired(&[1])), owned(&[1, 3]));
+    }
+
+    #[test]
+    fn what_is_neither_declared_nor_there_is_forgotten() {
+        // 1 could not be added, 2 is gone, 3 could not be removed, 4 is foreign.
+        assert_eq!(owned(&[1, 2, 3]).settle(&desired(&[1]), &table(&[3, 4])), owned(&[1, 3]));
+    }
+}

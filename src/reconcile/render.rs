@@ -185,3 +185,41 @@ fn width<'l>(column: impl Iterator<Item = &'l String>) -> usize {
 fn paint(colour: bool, code: &str, text: &str) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_is_only_where_asked() {
+        let plan = Plan { foreign: vec!["fwmark://7".parse().unwrap()], ..Plan::default() };
+        let plain = render(&plan, false);
+        assert!(!plain.contains('\x1b'), "{plain}");
+        let coloured = render(&plan, true);
+        assert!(coloured.contains("\x1b[1mforeign\x1b[0m"), "{coloured}");
+        assert!(coloured.contains("\x1b[2m· fwmark://7  left alone\x1b[0m\n"), "{coloured}");
+    }
+
+    #[test]
+    fn the_summary_counts_in_words() {
+        let none = Summary::default();
+        for (summary, text) in [
+            (none, "nothing to do"),
+            (Summary { foreign: 1, ..none }, "nothing to do; 1 foreign service left alone"),
+            (
+                Summary { add: 4, change: 1, remove: 1, held: 2, foreign: 2, ..none },
+                "4 to add, 1 to change, 1 to remove; 2 held; 2 foreign services left alone",
+            ),
+            (
+                Summary { add: 2, repairs: 1, down: 1, ..none },
+                "2 to add, 0 to change, 0 to remove, 1 of them a repair; 1 stays down",
+            ),
+            (
+                Summary { add: 2, repairs: 2, down: 3, ..none },
+                "2 to add, 0 to change, 0 to remove, 2 of them repairs; 3 stay down",
+            ),
+        ] {
+            assert_eq!(summary.to_string(), text);
+        }
+    }
+}

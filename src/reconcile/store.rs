@@ -31,9 +31,9 @@ pub struct Store {
 enum OnDisk {
     /// Not looked at, or a write was cut.
     Unclear,
-    /// Not there, or not usable and to be kept aside.
+    /// Not usable, and to be kept aside.
     Unusable,
-    /// This.
+    /// This; a missing file is an empty record.
     Record(Owned),
 }
 
@@ -108,7 +108,10 @@ impl Store {
         let path = self.path();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Owned::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.on_disk = OnDisk::Record(Owned::default());
+                return Ok(Owned::default());
+            }
             Err(source) => return Err(StoreError::Read { path, source }),
         };
         let owned = decode(&bytes).map_err(|why| StoreError::Damaged { path, why })?;
@@ -118,7 +121,8 @@ impl Store {
 
     /// Writes the record and waits until it is on disk; says whether it was necessary.
     ///
-    /// Creates the directory. What is on disk already is not written again.
+    /// Creates the directory. What is on disk already is not written again, unless somebody
+    /// deleted it.
     ///
     /// # Errors
     /// When the directory cannot be written; the old record is then as it was.
@@ -128,7 +132,9 @@ impl Store {
             let _ = self.load();
         }
         match &self.on_disk {
-            OnDisk::Record(known) if known == owned => return Ok(false),
+            OnDisk::Record(known) if known == owned && (owned.is_empty() || self.is_there()) => {
+                return Ok(false);
+            }
             OnDisk::Record(_) => {}
             OnDisk::Unclear | OnDisk::Unusable => self.keep_aside()?,
         }
@@ -153,11 +159,15 @@ impl Store {
 
     /// Renames a record that could not be used, if there is one.
     fn keep_aside(&self) -> Result<(), StoreError> {
-        let path = self.path();
-        if fs::symlink_metadata(&path).is_err() {
+        if !self.is_there() {
             return Ok(());
         }
+        let path = self.path();
         fs::rename(&path, self.free_name()).map_err(failed("keep aside", &path))
+    }
+
+    fn is_there(&self) -> bool {
+        fs::symlink_metadata(self.path()).is_ok()
     }
 
     fn free_name(&self) -> PathBuf {
@@ -193,4 +203,125 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> StoreError + 'p {
     move |source| StoreError::Write { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn owned(keys: &[&str]) -> Owned {
+        keys.iter().map(|key| key.parse().unwrap()).collect()
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_missing_record_is_empty_and_a_written_one_reads_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("deeper/state");
+        assert!(Store::new(&state).load().unwrap().is_empty());
+        assert!(!state.exists(), "reading made the directory");
+        let set = owned(&["tcp://192.0.2.1:80", "udp://[2001:db8::1]:53", "fwmark://7/inet6"]);
+        assert!(Store::new(&state).save(&set).unwrap());
+        assert_eq!(Store::new(&state).load().unwrap(), set);
+        assert_eq!(names(&state), ["owned.json"]);
+    }
+
+    #[test]
+    fn an_unchanged_record_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::new(directory.path());
+        let set = owned(&["tcp://192.0.2.1:80"]);
+        assert!(store.save(&set).unwrap());
+        let inode = fs::metadata(store.path()).unwrap().ino();
+        assert!(!store.save(&set).unwrap());
+        assert!(!Store::new(directory.path()).save(&set).unwrap(), "it did not look first");
+        assert_eq!(fs::metadata(store.path()).unwrap().ino(), inode);
+        assert!(store.save(&owned(&[])).unwrap());
+        assert!(store.load().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_empty_record_is_written_only_where_there_was_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::new(directory.path().join("state"));
+        assert!(!store.save(&owned(&[])).unwrap());
+        assert!(!directory.path().join("state").exists());
+    }
+
+    #[test]
+    fn a_record_that_somebody_deleted_is_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::new(directory.path());
+        let set = owned(&["fwmark://7"]);
+        store.save(&set).unwrap();
+        fs::remove_file(store.path()).unwrap();
+        assert!(store.save(&set).unwrap());
+        assert_eq!(store.load().unwrap(), set);
+    }
+
+    #[test]
+    fn a_damaged_record_is_reported_and_kept_aside() {
+        for (damage, why) in [
+            ("", "EOF"),
+            ("{\"version\":1,\"serv", "EOF"),
+            ("{\"version\":2,\"services\":[]}", "version 2, not 1"),
+            ("{\"version\":1,\"services\":[\"http://192.0.2.1:80\"]}", "not a protocol"),
+            ("[]", "invalid"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut store = Store::new(directory.path());
+            for number in 1..=2 {
+                fs::write(store.path(), damage).unwrap();
+                let error = store.load().unwrap_err().to_string();
+                assert!(error.contains(why) && error.contains("owned.json"), "{error}");
+                assert_eq!(fs::read_to_string(store.path()).unwrap(), damage, "a read wrote");
+                assert!(store.save(&owned(&[])).unwrap());
+                let aside = directory.path().join(format!("owned.json.damaged.{number}"));
+                assert_eq!(fs::read_to_string(aside).unwrap(), damage);
+                assert!(store.load().unwrap().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_kept_aside_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::new(directory.path());
+        fs::create_dir(store.path()).unwrap();
+        let error = store.load().unwrap_err();
+        assert!(matches!(error, StoreError::Read { .. }), "{error}");
+        store.save(&owned(&["fwmark://7"])).unwrap();
+        assert_eq!(names(directory.path()), ["owned.json", "owned.json.damaged.1"]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let mut store = Store::new(&file);
+        for _ in 0..2 {
+            let error = store.save(&owned(&["fwmark://7"])).unwrap_err();
+            assert!(error.to_string().contains("--state-dir"), "{error}");
+            assert!(std::error::Error::source(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn many_services_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let set: Owned =
+            (1..=20_000).map(|mark| format!("fwmark://{mark}").parse().unwrap()).collect();
+        Store::new(directory.path()).save(&set).unwrap();
+        assert_eq!(Store::new(directory.path()).load().unwrap(), set);
+    }
 }

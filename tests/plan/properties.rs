@@ -1,1 +1,433 @@
+//! What holds for every table, policy and health, and for every place where execution is cut.
+//!
+//! The universe is small (five services, six addresses, two ports) so that observed and declared
+//! meet often.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pointsman::health::Health;
+use pointsman::ipvs::memory::{self, Memory};
+use pointsman::ipvs::model::{
+    Change, Connections, Destination, DestinationConfig, DestinationKey, Forwarding, Persistence,
+    Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
+};
+use pointsman::ipvs::{Ipvs, IpvsError};
+use pointsman::policy::model::{DeclaredDestination, OnDown};
+use pointsman::reconcile::apply::{apply, believed};
+use pointsman::reconcile::desired::desired;
+use pointsman::reconcile::ownership::Owned;
+use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
+use pointsman::reconcile::view::{HealthView, Verdict};
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use crate::world::{Draft, verdicts, view};
+
+const SERVICES: [&str; 5] = [
+    "tcp://192.0.2.1:80",
+    "udp://192.0.2.1:53",
+    "tcp://[2001:db8::1]:80",
+    "fwmark://7",
+    "fwmark://7/inet6",
+];
+const ADDRESSES: [&str; 6] =
+    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "2001:db8::a", "2001:db8::b"];
+/// Mostly one, so that observed and declared destinations are often the same.
+const PORTS: [u16; 4] = [80, 80, 80, 8080];
+
+/// What a plan is made from.
+#[derive(Debug, Clone)]
+struct World {
+    observed: Table,
+    view: HealthView,
+    owned: Owned,
+}
+
+impl World {
+    fn plan(&self, observed: &Table) -> Plan {
+        plan(observed, &desired(&self.view, observed), &self.owned)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_leads_exactly_to_what_is_desired(world in worlds()) {
+        let wanted = desired(&world.view, &world.observed);
+        let after = execute(&world.observed, &world.plan(&world.observed));
+        for (key, service) in &wanted.services {
+            let found = &after[key];
+            prop_assert_eq!(&found.config, &service.config);
+            let found: Vec<_> = found.destinations.iter().map(|(key, one)| (key, one.config)).collect();
+            let wanted: Vec<_> = service.destinations.iter().map(|(key, one)| (key, one.config)).collect();
+            prop_assert_eq!(found, wanted);
+        }
+        for (key, service) in &world.observed {
+            if !wanted.services.contains_key(key) {
+                let foreign = (!world.owned.contains(key)).then_some(service);
+                prop_assert_eq!(after.get(key), foreign, "{}", key);
+            }
+        }
+        for key in after.keys() {
+            prop_assert!(wanted.services.contains_key(key) || world.observed.contains_key(key));
+        }
+    }
+
+    #[test]
+    fn after_a_plan_there_is_nothing_to_do(world in worlds()) {
+        let after = execute(&world.observed, &world.plan(&world.observed));
+        prop_assert_eq!(world.plan(&after).steps, vec![]);
+    }
+
+    #[test]
+    fn cut_anywhere_the_next_plan_does_the_rest(world in worlds()) {
+        let plan = world.plan(&world.observed);
+        let whole = execute(&world.observed, &plan);
+        let mut cut = world.observed.clone();
+        for step in &plan.steps {
+            prop_assert_eq!(&execute(&cut, &world.plan(&cut)), &whole, "cut before {}", step);
+            memory::apply(&mut cut, &step.change).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_service_dips_below_before_and_after(world in worlds()) {
+        let plan = world.plan(&world.observed);
+        let (before, after) = (&world.observed, execute(&world.observed, &plan));
+        let mut table = before.clone();
+        for step in &plan.steps {
+            memory::apply(&mut table, &step.change).unwrap();
+            for key in table.keys() {
+                let least = taking(before, key).min(taking(&after, key));
+                prop_assert!(taking(&table, key) >= least, "{} dips at {}", key, step);
+            }
+        }
+    }
+
+    #[test]
+    fn every_step_changes_something_and_nothing_twice(world in worlds()) {
+        let plan = world.plan(&world.observed);
+        let mut table = world.observed.clone();
+        let mut touched = BTreeSet::new();
+        for step in &plan.steps {
+            let before = table.clone();
+            memory::apply(&mut table, &step.change).unwrap();
+            prop_assert_ne!(&before, &table, "{} is idle", step);
+            prop_assert!(touched.insert((*step.change.service(), step.destination().copied())));
+        }
+        let mut phases = plan.steps.iter().map(|step| step.phase());
+        prop_assert!(phases.by_ref().is_sorted());
+    }
+
+    #[test]
+    fn without_verdicts_nothing_declared_goes_in_or_out(world in worlds()) {
+        let view = HealthView::uniform(Arc::clone(&world.view.policies), Health::Unknown);
+        let checked = checked(&view);
+        let world = World { view, ..world };
+        let declared = verdicts(&world.view);
+        for step in world.plan(&world.observed).steps {
+            let service = step.change.service();
+            let ours = declared.get(service);
+            match &step.change {
+                Change::AddDestination(_, key, _) => {
+                    prop_assert!(!checked.contains(&(*service, *key)), "{}", step);
+                }
+                Change::DeleteDestination(_, key) => {
+                    prop_assert!(ours.is_some_and(|ours| !ours.contains_key(key)), "{}", step);
+                }
+                Change::SetDestination(_, key, config) if checked.contains(&(*service, *key)) => {
+                    let found = world.observed[service].destinations[key].config;
+                    let declares_zero = declared_weight(&world.view, service, key) == 0;
+                    prop_assert_eq!(found.weight == 0 || declares_zero, config.weight == 0, "{}", step);
+                }
+                Change::DeleteService(key) => prop_assert!(!declared.contains_key(key)),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn leftovers_go_only_when_nobody_new_waits(world in worlds()) {
+        let plan = world.plan(&world.observed);
+        let declared = verdicts(&world.view);
+        for step in &plan.steps {
+            let Change::DeleteDestination(service, key) = &step.change else { continue };
+            let (ours, found) = (&declared[service], &world.observed[service]);
+            let is_waiting = |(key, verdict): (&DestinationKey, &Verdict)| {
+                verdict.health == Health::Unknown && !found.destinations.contains_key(key)
+            };
+            if !ours.contains_key(key) {
+                prop_assert!(!ours.iter().any(is_waiting), "{}", step);
+            }
+        }
+        for held in &plan.held {
+            let found = world.observed.get(&held.service);
+            let found = found.and_then(|found| found.destinations.get(&held.destination));
+            prop_assert_eq!(found.map(|found| found.config), held.config);
+        }
+        prop_assert!(plan.held.is_sorted_by_key(|held| (held.service, held.destination)));
+    }
+
+    #[test]
+    fn what_somebody_else_did_is_a_repair(world in worlds(), hand in any::<u64>()) {
+        let view = decided(&world.view);
+        let world = World { view, ..world };
+        let ours = execute(&world.observed, &world.plan(&world.observed));
+        let wanted = desired(&world.view, &ours);
+        let owned = world.owned.claim(&wanted).settle(&wanted, &ours);
+        let mut meddled = ours.clone();
+        meddle(&mut meddled, hand);
+        let mut plan = plan(&meddled, &desired(&world.view, &meddled), &owned);
+        mark_repairs(&mut plan, &ours);
+        prop_assert!(plan.steps.iter().all(|step| step.repair), "{:#?}", plan.steps);
+    }
+
+    #[test]
+    fn a_first_plan_has_no_repairs(world in worlds()) {
+        let mut plan = world.plan(&world.observed);
+        mark_repairs(&mut plan, &world.observed);
+        prop_assert!(plan.steps.iter().all(|step| !step.repair));
+    }
+
+    #[test]
+    fn the_believed_table_is_the_kernels(world in worlds(), fails in any::<u64>()) {
+        let plan = world.plan(&world.observed);
+        let mut kernel = Flaky { table: Memory::new(world.observed.clone()), fails, asked: 0 };
+        let applied = apply(&mut kernel, &plan);
+        let mut table = world.observed.clone();
+        believed(&mut table, &plan, &applied);
+        prop_assert_eq!(applied.done + applied.undone.len(), plan.steps.len());
+        let failed = applied.causes().iter().map(|(_, steps)| steps).sum::<usize>();
+        prop_assert_eq!(failed, applied.undone.len());
+        prop_assert_eq!(kernel.table().unwrap(), table);
+    }
+
+    #[test]
+    fn edits_by_others_while_we_apply_do_not_stop_us(world in worlds(), hand in any::<u64>()) {
+        let mut meddled = world.observed.clone();
+        meddle(&mut meddled, hand);
+        let mut kernel = Memory::new(meddled);
+        apply(&mut kernel, &world.plan(&world.observed));
+        let read = kernel.table().unwrap();
+        apply(&mut kernel, &world.plan(&read));
+        prop_assert_eq!(world.plan(&kernel.table().unwrap()).steps, vec![]);
+    }
+}
+
+fn execute(table: &Table, plan: &Plan) -> Table {
+    let mut kernel = Memory::new(table.clone());
+    let applied = apply(&mut kernel, plan);
+    assert!(applied.is_complete() && applied.surprises == 0, "{applied:?}");
+    kernel.table().unwrap()
+}
+
+/// How many destinations of a service take new connections.
+fn taking(table: &Table, key: &ServiceKey) -> usize {
+    table.get(key).map_or(0, |service| {
+        service.destinations.values().filter(|found| found.config.weight > 0).count()
+    })
+}
+
+/// The declared destinations whose real server is checked at all.
+fn checked(view: &HealthView) -> BTreeSet<(ServiceKey, DestinationKey)> {
+    verdicts(view)
+        .into_iter()
+        .flat_map(|(service, all)| {
+            all.into_iter().map(move |(key, verdict)| (service, key, verdict))
+        })
+        .filter(|(_, _, verdict)| verdict.health == Health::Unknown)
+        .map(|(service, key, _)| (service, key))
+        .collect()
+}
+
+fn declared_weight(view: &HealthView, service: &ServiceKey, key: &DestinationKey) -> u32 {
+    let services = view.policies.policies.iter().flat_map(|policy| &policy.services);
+    let mut found = services.filter(|found| found.key == *service);
+    let destinations = &found.next().unwrap().destinations;
+    destinations.iter().find(|found| found.key == *key).unwrap().config.weight
+}
+
+/// The same view with a verdict for everybody.
+fn decided(view: &HealthView) -> HealthView {
+    let mut view = view.clone();
+    for verdict in &mut view.verdicts {
+        if verdict.health == Health::Unknown {
+            verdict.health = Health::Up;
+        }
+    }
+    view
+}
+
+/// Does by hand, on services that exist, what `hand` says: deletes, edits and adds.
+fn meddle(table: &mut Table, mut hand: u64) {
+    let mut dice = |sides: u64| {
+        let face = hand % sides;
+        hand /= sides;
+        face
+    };
+    let keys: Vec<ServiceKey> = table.keys().copied().collect();
+    for key in keys {
+        match dice(4) {
+            0 => {
+                table.remove(&key);
+            }
+            1 => {
+                let service = table.get_mut(&key).unwrap();
+                service.config.scheduler = Scheduler("fo".to_owned());
+                service.destinations.pop_first();
+            }
+            2 => {
+                let service = table.get_mut(&key).unwrap();
+                service.destinations.values_mut().for_each(|found| found.config.weight = 3);
+                let new = DestinationKey { address: "10.9.9.9".parse().unwrap(), port: 80 };
+                let one = Destination {
+                    config: DestinationConfig {
+                        forwarding: Forwarding::Masq,
+                        weight: 3,
+                        upper_threshold: 0,
+                        lower_threshold: 0,
+                    },
+                    connections: Connections::default(),
+                };
+                service.destinations.insert(new, one);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A kernel that refuses some changes.
+struct Flaky {
+    table: Memory,
+    /// A bit per change, over and over.
+    fails: u64,
+    asked: u32,
+}
+
+impl Ipvs for Flaky {
+    fn table(&mut self) -> Result<Table, IpvsError> {
+        self.table.table()
+    }
+
+    fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        let mut answer = |change: &Change| {
+            let fails = self.fails.rotate_right(self.asked) & 1 == 1;
+            self.asked += 1;
+            if fails {
+                return Err(IpvsError::Invalid("not today".to_owned()));
+            }
+            self.table.execute(std::slice::from_ref(change)).remove(0)
+        };
+        changes.iter().map(&mut answer).collect()
+    }
+}
+
+fn worlds() -> impl Strategy<Value = World> {
+    (tables(), policies(), subsequence(SERVICES.to_vec(), 0..=SERVICES.len())).prop_map(
+        |(observed, drafts, owned)| World {
+            observed,
+            view: view(&drafts),
+            owned: owned.into_iter().map(|key| key.parse().unwrap()).collect(),
+        },
+    )
+}
+
+fn tables() -> impl Strategy<Value = Table> {
+    let services = subsequence(SERVICES.to_vec(), 0..=SERVICES.len());
+    services.prop_flat_map(|keys| {
+        let each = (
+            service_configs(),
+            prop::collection::btree_map(destination_keys(), destination_configs(), 0..12),
+        );
+        prop::collection::vec(each, keys.len()).prop_map(move |services| {
+            let keys = keys.iter().map(|key| key.parse().unwrap());
+            keys.zip(services).map(|(key, (config, found))| (key, service(config, found))).collect()
+        })
+    })
+}
+
+fn service(config: ServiceConfig, found: BTreeMap<DestinationKey, DestinationConfig>) -> Service {
+    let connections = Connections { active: 1, inactive: 2, persistent: 3 };
+    let destinations =
+        found.into_iter().map(|(key, config)| (key, Destination { config, connections })).collect();
+    Service { config, destinations }
+}
+
+/// Up to two policies that share no service; the services of one share their real servers.
+fn policies() -> impl Strategy<Value = Vec<Draft>> {
+    let split = (subsequence(SERVICES.to_vec(), 1..=4), 0usize..4);
+    split.prop_flat_map(|(keys, cut)| {
+        let (first, second) = keys.split_at(cut.min(keys.len()));
+        [("first", first), ("second", second)]
+            .into_iter()
+            .filter(|(_, keys)| !keys.is_empty())
+            .map(|(name, keys)| policy(name, keys.to_vec()))
+            .collect::<Vec<_>>()
+    })
+}
+
+fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = Draft> {
+    let on_down = select(vec![OnDown::Remove, OnDown::Quiesce]);
+    let servers = subsequence(ADDRESSES.to_vec(), 1..=4).prop_flat_map(|addresses| {
+        let count = addresses.len();
+        let configs = prop::collection::vec(destination_configs(), count);
+        let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..3), count);
+        (Just(addresses), configs, health)
+    });
+    let services = prop::collection::vec((service_configs(), select(PORTS.to_vec())), keys.len());
+    (on_down, servers, services).prop_map(
+        move |(on_down, (addresses, configs, verdicts), services)| {
+            let declare = |port| {
+                let servers = addresses.iter().zip(&configs);
+                servers
+                    .map(|(address, config)| DeclaredDestination {
+                        key: DestinationKey { address: address.parse().unwrap(), port },
+                        config: *config,
+                    })
+                    .collect()
+            };
+            let services = keys
+                .iter()
+                .zip(services)
+                .map(|(key, (config, port))| (key.parse().unwrap(), config, declare(port)))
+                .collect();
+            Draft { name: name.to_owned(), on_down, services, verdicts }
+        },
+    )
+}
+
+fn target_verdicts() -> impl Strategy<Value = Verdict> {
+    select(vec![Health::Unknown, Health::Up, Health::Up, Health::Down]).prop_map(|health| {
+        let reason = (health == Health::Down).then(|| Arc::from("status 503"));
+        Verdict { health, reason }
+    })
+}
+
+fn service_configs() -> impl Strategy<Value = ServiceConfig> {
+    (select(vec!["rr", "wlc", "mh"]), any::<bool>(), any::<bool>()).prop_map(
+        |(name, port, stick)| ServiceConfig {
+            scheduler: Scheduler(name.to_owned()),
+            flags: ServiceFlags { port: port && name == "mh", ..ServiceFlags::default() },
+            persistence: stick.then_some(Persistence { timeout: 300, prefix: 32, engine: None }),
+        },
+    )
+}
+
+fn destination_keys() -> impl Strategy<Value = DestinationKey> {
+    (select(ADDRESSES.to_vec()), select(PORTS.to_vec()))
+        .prop_map(|(address, port)| DestinationKey { address: address.parse().unwrap(), port })
+}
+
+fn destination_configs() -> impl Strategy<Value = DestinationConfig> {
+    let methods = vec![Forwarding::Masq, Forwarding::Direct, Forwarding::Tunnel(Tunnel::Ipip)];
+    (select(methods), select(vec![0, 1, 40, 80]), select(vec![0, 100])).prop_map(
+        |(forwarding, weight, upper_threshold)| DestinationConfig {
+            forwarding,
+            weight,
+            upper_threshold,
+            lower_threshold: upper_threshold / 2,
+        },
+    )
+}

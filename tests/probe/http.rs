@@ -214,6 +214,17 @@ async fn healthy_oddities_pass() {
     ] {
         case(name, script, alive(), LONG, Reason::Ok, "status 200").await;
     }
+    let switch = HttpCheck {
+        headers: vec![
+            ("Connection".to_owned(), "Upgrade".to_owned()),
+            ("Upgrade".to_owned(), "websocket".to_owned()),
+        ],
+        status: vec![(101, 101)],
+        ..get()
+    };
+    let switches = "HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let script = vec![Request, say(switches), Hang];
+    case("websocket", script, switch, LONG, Reason::Ok, "status 101").await;
     let head = HttpCheck { method: "HEAD".to_owned(), ..get() };
     case("HEAD", vec![Request, say(million), Hang], head, LONG, Reason::Ok, "status 200").await;
 }

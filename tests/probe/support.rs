@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Drip(Vec<u8>, Duration),
     /// Writes the same again and again until nobody reads.
     Repeat(Vec<u8>),
+    /// Does nothing, not even read.
+    Sleep(Duration),
     /// Waits until the peer is gone.
     Hang,
     /// Closes with a reset.
@@ -79,6 +81,7 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) -> std::io::Result<()> {
                 let mut sink = [0; 1024];
                 while stream.read(&mut sink).await? > 0 {}
             }
+            Step::Sleep(time) => sleep(time).await,
             Step::Reset => {
                 stream.set_zero_linger()?;
                 return Ok(());

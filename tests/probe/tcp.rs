@@ -86,3 +86,12 @@ async fn exchanges_are_judged_as_asked() {
         expect(name, &probe(&tcp(address, check, timeout)).await, reason, piece);
     }
 }
+
+/// A peer that never reads, and more to send than the kernel buffers for it.
+#[tokio::test]
+async fn a_peer_that_does_not_listen_fails_at_the_deadline() {
+    let address = serve(vec![Step::Sleep(LONG)]).await;
+    let check = TcpCheck { send: vec![b'x'; 32 << 20], expect: None };
+    let outcome = probe(&tcp(address, check, SHORT)).await;
+    expect("deaf", &outcome, Reason::HeadTimeout, "not all of `send` taken within 400ms");
+}

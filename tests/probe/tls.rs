@@ -15,9 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::support::{
     LONG, SHORT, Step, contains, expect, get, http, in_child, probe, probe_with, say, serve,
@@ -79,6 +81,13 @@ async fn serve_tls(identity: Identity) -> (SocketAddr, mpsc::UnboundedReceiver<O
         .with_no_client_auth()
         .with_single_cert(identity.chain, identity.key)
         .unwrap();
+    serve_as(config, ANSWER).await
+}
+
+async fn serve_as(
+    config: ServerConfig,
+    answer: &'static [u8],
+) -> (SocketAddr, mpsc::UnboundedReceiver<Option<String>>) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -90,8 +99,9 @@ async fn serve_tls(identity: Identity) -> (SocketAddr, mpsc::UnboundedReceiver<O
                 let mut session = acceptor.accept(stream).await?;
                 let _ = tell.send(session.get_ref().1.server_name().map(str::to_owned));
                 let _request = session.read(&mut [0; 4096]).await?;
-                session.write_all(ANSWER).await?;
-                session.shutdown().await
+                session.write_all(answer).await?;
+                // The connection just ends: many servers never say that they close.
+                session.flush().await
             });
         }
     });
@@ -315,6 +325,43 @@ async fn what_is_not_tls_fails_and_says_so() {
         let target = http(address, https(tls(Verify::Nobody)), timeout);
         expect(name, &probe(&target).await, reason, piece);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_is_told_from_others() {
+    let authority = authority();
+    let shown = issued(&authority, &[NAME], |_| {});
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+    for version in [&TLS12, &TLS13] {
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(clients.clone().build().unwrap())
+            .with_single_cert(shown.chain.clone(), shown.key.clone_key())
+            .unwrap();
+        let (address, _told) = serve_as(config, ANSWER).await;
+        let target = http(address, https(tls(ca(&authority.pem()))), LONG);
+        let piece = "asks for a client certificate";
+        expect("client certificate", &probe(&target).await, Reason::Tls, piece);
+    }
+}
+
+/// A body that ends with the connection, on a connection that ends without `close_notify`.
+#[tokio::test]
+async fn a_tls_server_may_hang_up_without_a_word() {
+    let shown = self_signed(&[NAME], |_| {});
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(shown.chain, shown.key)
+        .unwrap();
+    let (address, _told) = serve_as(config, b"HTTP/1.1 200 OK\r\n\r\nalive").await;
+    let outcome = probe(&http(address, https(tls(Verify::Nobody)), LONG)).await;
+    expect("no close_notify", &outcome, Reason::Ok, "status 200");
 }
 
 #[tokio::test]

@@ -1,0 +1,289 @@
+//! Ten thousand real servers: is every probe on schedule, what does it cost, and how long does a
+//! verdict take to reach the table?
+//!
+//! Runs the daemon itself with a table in memory against an HTTP server in another process (this
+//! program again), and then the tasks of the daemon in this process with scripted probes.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use pointsman::control::client;
+use pointsman::control::status::Status;
+use pointsman::health::Health;
+use pointsman::ipvs::memory::Memory;
+use pointsman::ipvs::model::{Change, Table};
+use pointsman::ipvs::{Ipvs, IpvsError};
+use pointsman::policy::load::load;
+use pointsman::policy::model::PolicySet;
+use pointsman::probe::Prober;
+use pointsman::probe::engine::{Engine, Limits};
+use pointsman::probe::outcome::{Outcome, Phases, Reason};
+use pointsman::probe::runner::Runner;
+use pointsman::probe::target::Target;
+use pointsman::reconcile::driver::{Driver, Report};
+use pointsman::reconcile::ownership::Owned;
+use pointsman::reconcile::view::HealthView;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+const TARGETS: usize = 10_000;
+const PORT_VARIABLE: &str = "POINTSMAN_BENCH_SERVER";
+const WARM_UP: Duration = Duration::from_secs(6);
+const MEASURED: Duration = Duration::from_secs(20);
+const VERDICTS: usize = 300;
+
+fn main() {
+    if std::env::var_os(PORT_VARIABLE).is_some() {
+        return runtime().block_on(serve());
+    }
+    if std::env::args().any(|argument| argument == "--test") {
+        return; // `cargo test --benches` only wants to see it start
+    }
+    println!("{:<52} {:>12} {:>12}", "10,000 real servers", "measured", "limit");
+    schedule();
+    verdict_to_table();
+}
+
+fn row(what: &str, measured: String, limit: &str) {
+    println!("{what:<52} {measured:>12} {limit:>12}");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// The daemon probes ten thousand addresses every two seconds.
+fn schedule() {
+    let mut server = Process(
+        Command::new(std::env::current_exe().expect("this program"))
+            .env(PORT_VARIABLE, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts"),
+    );
+    let port = first_line(&mut server.0);
+    let dir = tempfile::tempdir().expect("a directory");
+    let policies = dir.path().join("policies");
+    std::fs::create_dir(&policies).expect("a directory");
+    std::fs::write(policies.join("scale.yaml"), policy(port.trim())).expect("the policy");
+    let socket = dir.path().join("sock");
+    let daemon = Process(
+        Command::new(env!("CARGO_BIN_EXE_pointsman"))
+            .args(["run", "--ipvs", "memory", "--policies"])
+            .arg(&policies)
+            .arg("--state-dir")
+            .arg(dir.path())
+            .arg("--socket")
+            .arg(&socket)
+            .env("RUST_LOG", "error")
+            .spawn()
+            .expect("the daemon starts"),
+    );
+    std::thread::park_timeout(WARM_UP);
+    let before = status(&socket);
+    let (cpu_before, start) = (cpu(daemon.0.id()), Instant::now());
+    std::thread::park_timeout(MEASURED);
+    let (cpu_after, took) = (cpu(daemon.0.id()), start.elapsed());
+    let after = status(&socket);
+
+    let lateness: Vec<(u64, u64)> = after
+        .probes
+        .lateness
+        .iter()
+        .zip(&before.probes.lateness)
+        .map(|((bound, after), (_, before))| (*bound, after - before))
+        .collect();
+    let probes: u64 = lateness.iter().map(|(_, count)| count).sum();
+    let down = after.real_servers.iter().filter(|it| it.health != Health::Up).count();
+    let cores = (cpu_after - cpu_before).as_secs_f64() / took.as_secs_f64();
+    row("probes a second", format!("{:.0}", probes as f64 / took.as_secs_f64()), "5000");
+    row("real servers not up", down.to_string(), "0");
+    row("lateness, 99 % of probes at most", format!("{} ms", quantile(&lateness, 0.99)), "50 ms");
+    row("cores", format!("{cores:.2}"), "1");
+    row("CPU a probe", format!("{:.0} us", cores * took.as_secs_f64() / probes as f64 * 1e6), "");
+    row("resident memory, highest", format!("{:.1} MiB", memory(daemon.0.id(), "VmHWM")), "60 MiB");
+    row("resident memory, at the end", format!("{:.1} MiB", memory(daemon.0.id(), "VmRSS")), "");
+}
+
+/// The smallest bound below which this share of probes lies.
+fn quantile(lateness: &[(u64, u64)], share: f64) -> u64 {
+    let total: u64 = lateness.iter().map(|(_, count)| count).sum();
+    let mut seen = 0;
+    for (bound, count) in lateness {
+        seen += count;
+        if seen as f64 >= total as f64 * share {
+            return *bound;
+        }
+    }
+    u64::MAX
+}
+
+fn policy(port: &str) -> String {
+    let mut yaml = "virtual_services: [tcp://192.0.2.1:80]\nforwarding: masq\nreal_servers:\n".to_owned();
+    for address in addresses() {
+        let _ = writeln!(yaml, "  - {address}:{port}");
+    }
+    yaml + "checks:\n  - http: { path: /alive }\n    interval: 2s\n    timeout: 1s\n    fall: 3\n"
+}
+
+fn addresses() -> impl Iterator<Item = String> {
+    (0..TARGETS).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1))
+}
+
+fn status(socket: &Path) -> Status {
+    runtime().block_on(client::get(socket, "/v1/status")).expect("the daemon answers")
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("its output");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("a line");
+    line
+}
+
+/// User and system time of a process so far.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("proc");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
+    Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn memory(pid: u32, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("proc");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
+    let kib: f64 = line.split_whitespace().nth(1).and_then(|it| it.parse().ok()).expect("KiB");
+    kib / 1024.0
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn serve() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
+    println!("{}", listener.local_addr().expect("an address").port());
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(respond(stream));
+    }
+}
+
+async fn respond(mut stream: TcpStream) {
+    let mut request = [0; 512];
+    if stream.read(&mut request).await.is_ok() {
+        let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+        let _ = stream.write_all(response).await;
+    }
+}
+
+/// From the end of the probe that decides to the end of the write that acts on it.
+fn verdict_to_table() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("scale.yaml"), policy("80")).expect("the policy");
+    let Ok(loaded) = load(dir.path()) else { panic!("the policy is valid") };
+    let set = Arc::new(loaded.set);
+    let (times, recorded) = mpsc::channel();
+    let table = Timed { inner: Memory::default(), times };
+    let victims = Arc::new(Mutex::new(Script::default()));
+    let mut latencies = runtime().block_on(flip(set, table, victims, recorded));
+    latencies.sort();
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    let text = |duration: Duration| format!("{:.2} ms", duration.as_secs_f64() * 1e3);
+    row("verdict to table, median", text(at(0.5)), "");
+    row("verdict to table, 99 %", text(at(0.99)), "5 ms");
+}
+
+async fn flip(
+    set: Arc<PolicySet>,
+    table: Timed,
+    script: Arc<Mutex<Script>>,
+    recorded: mpsc::Receiver<(usize, Instant)>,
+) -> Vec<Duration> {
+    let first = HealthView::uniform(Arc::clone(&set), Health::Unknown);
+    let (_sets_in, sets) = watch::channel(Arc::clone(&set));
+    let (views_in, views) = watch::channel(Arc::new(first));
+    let (_queries_in, queries) = tokio::sync::mpsc::channel(1);
+    let (_refreshes_in, refreshes) = tokio::sync::mpsc::channel(1);
+    let (reports_in, mut reports) = watch::channel(Arc::new(Report::default()));
+    let driver = Driver::new(Box::new(table), None, Owned::default(), Duration::from_secs(3600));
+    std::thread::spawn(move || runtime().block_on(driver.run(views, refreshes, reports_in)));
+    let engine = Engine::new(Limits::for_sockets(20_000), 1);
+    let runner = Runner::new(engine, Arc::new(Scripted(Arc::clone(&script))));
+    tokio::spawn(runner.run(sets, queries, views_in));
+
+    let filled = |report: &Arc<Report>| {
+        report.table.as_ref().is_some_and(|table| table.values().next().is_some_and(|it| it.destinations.len() == TARGETS))
+    };
+    let _ = reports.wait_for(filled).await;
+    while recorded.try_recv().is_ok() {}
+
+    let mut latencies = Vec::new();
+    for number in 0..VERDICTS {
+        let victim = set.targets[number * 31 % TARGETS].address;
+        script.lock().expect("script").dead.insert(victim);
+        let _ = reports.changed().await;
+        let written = recorded.recv().expect("a write");
+        let decided = script.lock().expect("script").decided.take();
+        assert_eq!(written.0, 1, "one change");
+        latencies.push(written.1 - decided.expect("a verdict"));
+        script.lock().expect("script").dead.remove(&victim);
+        let _ = reports.changed().await;
+        let _ = recorded.recv();
+        script.lock().expect("script").decided = None;
+    }
+    latencies
+}
+
+#[derive(Default)]
+struct Script {
+    dead: HashSet<SocketAddr>,
+    /// When the last failure was reported.
+    decided: Option<Instant>,
+}
+
+/// Answers at once, as the script says.
+struct Scripted(Arc<Mutex<Script>>);
+
+impl Prober for Scripted {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    async fn probe(&self, target: &Target) -> Outcome {
+        let mut script = self.0.lock().expect("script");
+        let reason = if script.dead.contains(&target.address) {
+            script.decided = Some(Instant::now());
+            Reason::Refused
+        } else {
+            Reason::Ok
+        };
+        Outcome::new(reason, String::new(), Phases::default())
+    }
+}
+
+/// A table that notes when writes ended.
+struct Timed {
+    inner: Memory,
+    times: mpsc::Sender<(usize, Instant)>,
+}
+
+impl Ipvs for Timed {
+    fn table(&mut self) -> Result<Table, IpvsError> {
+        self.inner.table()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+    fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
+        let answers = self.inner.execute(changes);
+        let _ = self.times.send((changes.len(), Instant::now()));
+        answers
+    }
+}
