@@ -138,7 +138,7 @@ pub(crate) fn closest<'w>(
 /// What a node is, for messages.
 pub(crate) fn describe(node: &Node) -> String {
     match &node.value {
-        Value::Null => "empty".to_owned(),
+        Value::Null => "an empty value".to_owned(),
         Value::Plain(text) => format!("`{}`", cut(text)),
         Value::Text(text) => format!("the text \"{}\"", cut(text)),
         Value::List(_) => "a list".to_owned(),
@@ -161,7 +161,7 @@ pub(crate) fn text(node: &Node, report: &mut Report<'_>) -> Option<String> {
         _ => {
             let help = match bracket_help(report, node.place) {
                 help if help.is_empty() && node.value == Value::Null => {
-                    "write a value, or leave the key out".to_owned()
+                    "write a value, or leave it out".to_owned()
                 }
                 help => help,
             };
@@ -191,7 +191,7 @@ pub(crate) fn number(
             format!("write {}, without leading zeros", if digits.is_empty() { "0" } else { digits })
         }
         Value::Text(text) if digits(text) => format!("write {text}, without quotes"),
-        Value::Null => "write a value, or leave the key out".to_owned(),
+        Value::Null => "write a value, or leave it out".to_owned(),
         _ => String::new(),
     };
     report.error(node.place, format!("expected {expected}, found {}", describe(node)), help);
@@ -243,9 +243,11 @@ pub(crate) fn duration(
     match humantime::parse_duration(written) {
         Ok(duration) if range.contains(&duration) => Some(duration),
         Ok(_) => {
-            let show = |duration: &Duration| humantime::format_duration(*duration).to_string();
-            let message =
-                format!("{found} is not from {} to {}", show(range.start()), show(range.end()));
+            let message = format!(
+                "{found} is not from {} to {}",
+                show_time(*range.start()),
+                show_time(*range.end())
+            );
             report.error(node.place, message, "");
             None
         }
@@ -254,6 +256,16 @@ pub(crate) fn duration(
             report.error(node.place, format!("expected a time, found {found}"), help);
             None
         }
+    }
+}
+
+/// A duration as an operator would write it.
+pub(crate) fn show_time(duration: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match duration.as_secs() {
+        // humantime would write a month and some hours.
+        seconds if seconds > DAY && seconds % DAY == 0 => format!("{}days", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
     }
 }
 

@@ -14,3 +14,6 @@ pub mod problem;
 mod resolve;
 mod source;
 pub mod watch;
+
+#[cfg(test)]
+mod tests;

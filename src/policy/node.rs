@@ -20,6 +20,9 @@ const MAX_DEPTH: usize = 32;
 /// Keys, values and list entries in one file, copies made by aliases included.
 const MAX_NODES: usize = 500_000;
 
+/// Documents with a syntax error after which a file is not read on.
+const MAX_BROKEN: usize = 50;
+
 /// A value of the tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
@@ -50,6 +53,7 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Vec<Node> {
     let options = granit_parser::options! { emit_comments: false, emit_unresolved_aliases: true };
     let mut parser = Parser::new_from_str_with_options(report.source().text(), options);
     let mut composer = Composer::default();
+    let mut broken = 0;
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => {
@@ -60,7 +64,8 @@ pub(crate) fn parse(report: &mut Report<'_>) -> Vec<Node> {
             Err(error) => {
                 report_scan_error(&error, report);
                 composer.abandon();
-                if !resume(&mut parser) {
+                broken += 1;
+                if broken == MAX_BROKEN || !resume(&mut parser) {
                     break;
                 }
             }
@@ -129,6 +134,7 @@ impl Composer {
             Event::UnresolvedAlias(name) => {
                 let help = format!("define it before with `&{name}`");
                 report.error(place, format!("no anchor `&{name}` before this"), help);
+                report.settle(place);
                 self.complete(Node { value: Value::Null, place }, 0, 1, report)
             }
             _ => Some(()),
@@ -206,6 +212,7 @@ impl Composer {
     fn alias(&mut self, anchor: usize, place: Place, report: &mut Report<'_>) -> Option<()> {
         let Some((_, inside)) = self.anchors.get(&anchor) else {
             report.error(place, "an alias inside the anchor it names", "");
+            report.settle(place);
             return self.complete(Node { value: Value::Null, place }, 0, 1, report);
         };
         let inside = *inside;
@@ -340,17 +347,17 @@ fn report_scan_error(error: &ScanError, report: &mut Report<'_>) {
 /// Help for `[2001:db8::1]:80` without quotes, which YAML takes for a list.
 pub(crate) fn bracket_help(report: &Report<'_>, place: Place) -> String {
     let line = report.source().line(place.line);
-    let Some(start) = line.find('[') else { return String::new() };
-    let inside = &line[start + 1..];
-    let Some(end) = inside.find(']') else { return String::new() };
-    if inside[..end].parse::<std::net::Ipv6Addr>().is_err() {
+    let found = line.match_indices('[').find_map(|(at, _)| {
+        let (inside, after) = line[at + 1..].split_once(']')?;
+        inside.parse::<std::net::Ipv6Addr>().ok()?;
+        Some((&line[..at], inside, after))
+    });
+    let Some((before, inside, after)) = found else { return String::new() };
+    let ends = |c: char| c.is_whitespace() || ",{}[]\"'#".contains(c);
+    let after = &after[..after.find(ends).unwrap_or(after.len())];
+    let start = before.rfind(ends).map_or(0, |at| at + 1);
+    if before[..start].ends_with(['"', '\'']) {
         return String::new();
     }
-    let is_end = |c: char| c.is_whitespace() || matches!(c, ',' | '}' | ']' | '"' | '\'' | '#');
-    let is_start = |c: char| c.is_whitespace() || matches!(c, ',' | '{' | '[' | '"' | '\'');
-    let after = &inside[end + 1..];
-    let after = &after[..after.find(is_end).unwrap_or(after.len())];
-    let before = &line[..start];
-    let before = &before[before.rfind(is_start).map_or(0, |at| at + 1)..];
-    format!("quote it: \"{before}[{}]{after}\"; without quotes `[` begins a list", &inside[..end])
+    format!("quote it: \"{}[{inside}]{after}\"; without quotes `[` begins a list", &before[start..])
 }

@@ -3,6 +3,7 @@
 //! Pure: bytes come from `load`. Everything that points into a file points through here, so a
 //! place becomes a location and a snippet in one way only.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -116,26 +117,35 @@ pub(crate) struct Report<'s> {
     source: &'s Source,
     problems: Vec<Problem>,
     uncounted: usize,
+    /// Places whose value is unknown: nothing more is said about them.
+    settled: BTreeSet<Place>,
 }
 
 impl<'s> Report<'s> {
     pub(crate) fn new(source: &'s Source) -> Self {
-        Self { source, problems: Vec::new(), uncounted: 0 }
+        Self { source, problems: Vec::new(), uncounted: 0, settled: BTreeSet::new() }
     }
 
     pub(crate) fn source(&self) -> &'s Source {
         self.source
     }
 
-    /// Whether an error was found so far.
-    pub(crate) fn has_errors(&self) -> bool {
-        self.uncounted > 0 || self.problems.iter().any(Problem::is_error)
+    /// How many errors were found so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.uncounted + self.problems.iter().filter(|problem| problem.is_error()).count()
+    }
+
+    /// Nothing more is to be said about the value at a place.
+    pub(crate) fn settle(&mut self, at: Place) {
+        self.settled.insert(at);
     }
 
     /// What is wrong at a place, and what to write instead (may be empty).
     pub(crate) fn error(&mut self, at: Place, message: impl AsRef<str>, help: impl AsRef<str>) {
-        let problem = self.problem(at, message.as_ref(), help.as_ref());
-        self.keep(problem);
+        if !self.settled.contains(&at) {
+            let problem = self.problem(at, message.as_ref(), help.as_ref());
+            self.keep(problem);
+        }
     }
 
     /// What is legal but suspicious.
@@ -158,7 +168,7 @@ impl<'s> Report<'s> {
     }
 
     fn problem(&self, at: Place, message: &str, help: &str) -> Problem {
-        let snippet = Some(self.source.snippet(at));
+        let snippet = Some(self.source.snippet(at)).filter(|snippet| !snippet.text.is_empty());
         let problem = Problem::error(self.source.location(at), message).with_help(help);
         Problem { snippet, ..problem }
     }

@@ -318,3 +318,6 @@ impl Worker {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

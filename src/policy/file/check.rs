@@ -15,6 +15,9 @@ use super::http::HttpEntry;
 /// Intervals and timeouts: short enough to be of use, long enough not to be an attack.
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 
+/// The most checks of a policy.
+const MAX_CHECKS: usize = 32;
+
 /// The most results in a row that a verdict may need.
 const MAX_STREAK: u32 = 1000;
 
@@ -44,15 +47,20 @@ pub(crate) enum KindEntry {
 
 /// Reads `checks`; an empty list says that none is meant.
 pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<CheckEntry>>> {
+    if matches!(node.value, Value::Plain(_) | Value::Map(_)) {
+        let message = format!("expected a list of checks, found {}", decode::describe(node));
+        let help = "begin an entry with `- http:`, `- https:` or `- tcp:`";
+        report.error(node.place, message, help);
+        return None;
+    }
     let nodes = decode::list(node, "checks", report)?;
-    let read: Vec<_> = nodes
-        .iter()
-        .filter_map(|node| {
-            let value = CheckEntry::read(node, report)?;
-            Some(At { value, place: node.place })
-        })
-        .collect();
-    (read.len() == nodes.len()).then_some(read)
+    if nodes.len() > MAX_CHECKS {
+        let message = format!("{} checks, more than {MAX_CHECKS}", nodes.len());
+        report.error(node.place, message, "each one is asked of every real server: keep a few");
+        return None;
+    }
+    let read = |node: &Node| Some(At { value: CheckEntry::read(node, report)?, place: node.place });
+    Some(nodes.iter().filter_map(read).collect())
 }
 
 impl CheckEntry {

@@ -74,7 +74,12 @@ impl TlsEntry {
             server_name: fields.field("server_name", report, server_name),
             verify: fields.field("verify", report, decode::boolean),
             ca_file: fields.field("ca_file", report, |node, report| {
-                decode::text(node, report).filter(|path| !path.is_empty())
+                let path = decode::text(node, report)?;
+                if path.is_empty() {
+                    report.error(node.place, "an empty path", "leave the key out");
+                    return None;
+                }
+                Some(path)
             }),
             min_days: fields
                 .field("min_days", report, |node, report| decode::number(node, 1..=3650, report)),

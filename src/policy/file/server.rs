@@ -149,7 +149,12 @@ fn report_address(written: &str, node: &Node, report: &mut Report<'_>) {
     } else if let Some((_, rest)) = written.split_once("://") {
         (
             format!("`{shown}` is not a real server"),
-            format!("write `{}`, without the protocol", decode::cut(rest)),
+            format!("write `{}`", decode::cut(rest.split('/').next().unwrap_or(rest))),
+        )
+    } else if inside.split_once('/').is_some_and(|(host, _)| host.parse::<IpAddr>().is_ok()) {
+        (
+            format!("`{shown}` is a network, not a real server"),
+            "write one address, without a prefix length".to_owned(),
         )
     } else {
         match written.rsplit_once(':') {

@@ -27,33 +27,27 @@ pub(super) struct Resolved<'f> {
     timing: Timing,
 }
 
-/// The checks of a policy; `None` when one is wrong.
+/// The checks of a policy, without those that are wrong.
 pub(super) fn resolve<'f>(
     file: &'f PolicyFile,
     authorities: &mut Authorities<'_>,
     report: &mut Report<'_>,
-) -> Option<Vec<Resolved<'f>>> {
-    if file.checks.is_bad() {
-        return None;
-    }
+) -> Vec<Resolved<'f>> {
     let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
-    let resolved: Vec<_> = entries
-        .iter()
-        .map(|At { value: entry, place }| {
-            let timing = timing(entry, report);
-            let kind = kind(entry, *place, authorities, report);
-            if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
-                return None;
-            }
-            let check = Arc::new(Check {
-                kind: kind?,
-                source: entry.source.get().map(|source| source.value),
-                interface: entry.interface.get().map(|interface| interface.value.clone()),
-            });
-            Some(Resolved { entry, place: *place, check, timing: timing? })
-        })
-        .collect();
-    resolved.into_iter().collect()
+    let resolved = |At { value: entry, place }: &'f At<CheckEntry>| {
+        let timing = timing(entry, report);
+        let kind = kind(entry, *place, authorities, report);
+        if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
+            return None;
+        }
+        let check = Arc::new(Check {
+            kind: kind?,
+            source: entry.source.get().map(|source| source.value),
+            interface: entry.interface.get().map(|interface| interface.value.clone()),
+        });
+        Some(Resolved { entry, place: *place, check, timing: timing? })
+    };
+    entries.iter().filter_map(resolved).collect()
 }
 
 fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
@@ -162,25 +156,20 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
     })
 }
 
-/// What is probed for each real server; `None` when one has a check without an address to ask.
+/// What is probed for each real server.
 pub(super) fn targets(
     checks: &[Resolved<'_>],
     servers: &[Server<'_>],
     destinations: &Destinations,
     report: &mut Report<'_>,
-) -> Option<Vec<Vec<Target>>> {
-    let targets: Vec<_> = servers
-        .iter()
-        .enumerate()
-        .map(|(index, server)| {
-            let of_server: Vec<_> = checks
-                .iter()
-                .map(|check| target(check, server, index, destinations, report))
-                .collect();
-            of_server.into_iter().collect::<Option<Vec<_>>>()
-        })
-        .collect();
-    targets.into_iter().collect()
+) -> Vec<Vec<Target>> {
+    let mut of_server = |(index, server)| {
+        checks
+            .iter()
+            .filter_map(|check| target(check, server, index, destinations, report))
+            .collect()
+    };
+    servers.iter().enumerate().map(&mut of_server).collect()
 }
 
 fn target(
@@ -221,7 +210,8 @@ fn destination_port(
     let ports: Vec<u16> = ports?.into_iter().collect();
     let message = match ports.as_slice() {
         [port] if *port != 0 => return Some(*port),
-        [0] | [] => "which port to check? the virtual service has none".to_owned(),
+        [] => return None,
+        [0] => "which port to check? the virtual service has none".to_owned(),
         ports => {
             let list: Vec<_> = ports.iter().map(u16::to_string).collect();
             format!("which port to check? the virtual services have {}", list.join(", "))

@@ -1,4 +1,4 @@
-//! What only one policy may have: a name, a virtual service.
+//! What policies must share: names, virtual services, and the size of the whole.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -48,5 +48,47 @@ impl Claims {
                 }
             }
         }
+    }
+}
+
+/// The most destinations of all policies, and the most targets before equal ones are joined.
+const MAX_PRODUCTS: usize = 200_000;
+
+/// How much all policies may become together: a small file can stand for a huge table.
+#[derive(Debug)]
+pub(super) struct Room {
+    destinations: usize,
+    targets: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { destinations: MAX_PRODUCTS, targets: MAX_PRODUCTS }
+    }
+}
+
+impl Room {
+    /// Takes what a policy needs; false when there is no room for it.
+    pub(super) fn take(&mut self, file: &PolicyFile, report: &mut Report<'_>) -> bool {
+        let services = file.services.get().map_or(0, |entries| entries.value.len());
+        let servers = file.real_servers.get().map_or(0, |entries| entries.value.len());
+        let checks = file.checks.get().map_or(0, |entries| entries.value.len());
+        for (left, factor, what, parts) in [
+            (&mut self.destinations, services, "destinations", "virtual services"),
+            (&mut self.targets, checks, "targets to probe", "checks"),
+        ] {
+            match left.checked_sub(servers.saturating_mul(factor)) {
+                Some(rest) => *left = rest,
+                None => {
+                    let message = format!(
+                        "{servers} real servers with {factor} {parts} bring all policies above \
+                         {MAX_PRODUCTS} {what}"
+                    );
+                    report.error(file.place, message, "no director can hold that many");
+                    return false;
+                }
+            }
+        }
+        true
     }
 }

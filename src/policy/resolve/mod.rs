@@ -11,15 +11,17 @@ mod server;
 mod service;
 mod tls;
 
+use std::sync::Arc;
+
 use super::decode::Field;
 use super::file::PolicyFile;
 use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
-use super::node;
+use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
-use crate::probe::target::Target;
+use crate::probe::target::{Check, Target};
 
-use claim::Claims;
+use claim::{Claims, Room};
 use tls::Authorities;
 pub(crate) use tls::ReadFile;
 
@@ -27,15 +29,27 @@ pub(crate) use tls::ReadFile;
 pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
     let mut authorities = Authorities::new(read);
     let mut claims = Claims::default();
+    let mut room = Room::default();
     let mut drafts = Vec::new();
     let mut problems = Vec::new();
     for source in sources {
         let mut report = Report::new(source);
-        for (index, file) in read_file(&mut report).into_iter().enumerate() {
+        for (index, document) in documents(&mut report).iter().enumerate() {
+            let before = report.errors();
+            let Some(file) = PolicyFile::read(document, &mut report) else { continue };
             let name = name(&file, index, source);
             claims.name(&name, &file, &mut report);
             claims.services(&name, &file, &mut report);
-            drafts.extend(draft(name, &file, &mut authorities, &mut report));
+            if !room.take(&file, &mut report) {
+                continue;
+            }
+            let draft = draft(name, &file, &mut authorities, &mut report);
+            // What is left of a policy with an error in it may be incomplete.
+            if report.errors() == before {
+                server::tunnel_is_used(&file, &mut report);
+                lint::policy(&file, &draft.policy, &mut report);
+                drafts.push(draft);
+            }
         }
         problems.extend(report.finish());
     }
@@ -44,20 +58,21 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
     (assemble(drafts, hash), problems)
 }
 
-/// A policy whose targets have no number yet: one list per real server.
+/// A policy whose targets have no number yet: one list per real server. What is wrong was
+/// reported and is left out, so a draft counts only when nothing was.
 #[derive(Debug)]
 struct Draft {
     policy: Policy,
     targets: Vec<Vec<Target>>,
 }
 
-fn read_file(report: &mut Report<'_>) -> Vec<PolicyFile> {
+fn documents(report: &mut Report<'_>) -> Vec<Node> {
     let documents = node::parse(report);
-    if documents.is_empty() && !report.has_errors() {
+    if documents.is_empty() && report.errors() == 0 {
         let place = Place { line: 1, column: 1, len: 1 };
         report.error(place, "no policy in this file", "remove the file, or write a policy into it");
     }
-    documents.iter().filter_map(|node| PolicyFile::read(node, report)).collect()
+    documents
 }
 
 /// The name as written, or that of the file, with a number from the second document on.
@@ -75,14 +90,12 @@ fn draft(
     file: &PolicyFile,
     authorities: &mut Authorities<'_>,
     report: &mut Report<'_>,
-) -> Option<Draft> {
+) -> Draft {
     let services = service::resolve(file, report);
     let servers = server::resolve(file, report);
-    server::tunnel_is_used(file, report);
     let checks = check::resolve(file, authorities, report);
-    let (services, servers) = (services?, servers?);
     let destinations = server::destinations(&services, &servers, report);
-    let targets = check::targets(&checks?, &servers, &destinations, report);
+    let targets = check::targets(&checks, &servers, &destinations, report);
     let real_servers = servers.iter().map(|server| RealServer {
         name: server.name(),
         address: server.address(),
@@ -91,19 +104,19 @@ fn draft(
     let policy = Policy {
         name,
         origin: format!("{}:{}", report.source().path().display(), file.place.line),
-        services: server::virtual_services(services, &destinations)?,
+        services: server::virtual_services(services, &destinations),
         real_servers: real_servers.collect(),
         on_down: file.on_down.unwrap_or(OnDown::Remove),
     };
-    lint::policy(file, &policy, report);
-    Some(Draft { policy, targets: targets? })
+    Draft { policy, targets }
 }
 
 fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
     let mut targets: Vec<Target> =
-        drafts.iter().flat_map(|draft| draft.targets.iter().flatten()).cloned().collect();
-    targets.sort();
+        drafts.iter().flat_map(|draft| draft.targets.iter().flatten().cloned()).collect();
+    targets.sort_unstable();
     targets.dedup();
+    share_checks(&mut targets);
     let id = |target: &Target| {
         let index = targets.binary_search(target).unwrap_or_default();
         TargetId(u32::try_from(index).unwrap_or(u32::MAX))
@@ -120,6 +133,18 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
         })
         .collect();
     PolicySet { policies, targets, hash }
+}
+
+/// Lets equal checks be one value in memory.
+fn share_checks(targets: &mut [Target]) {
+    let mut checks: Vec<Arc<Check>> = targets.iter().map(|target| target.check.clone()).collect();
+    checks.sort_unstable();
+    checks.dedup();
+    for target in targets {
+        if let Ok(index) = checks.binary_search(&target.check) {
+            target.check = checks[index].clone();
+        }
+    }
 }
 
 /// FNV-1a over names and contents of all that was read; the same on every machine and in every

@@ -42,38 +42,26 @@ impl Server<'_> {
 /// The destinations of each service, in the order of real servers; `None` for those in doubt.
 pub(super) type Destinations = Vec<Vec<Option<DeclaredDestination>>>;
 
-/// The real servers of a policy; `None` when an entry is wrong.
-pub(super) fn resolve<'f>(
-    file: &'f PolicyFile,
-    report: &mut Report<'_>,
-) -> Option<Vec<Server<'f>>> {
-    let entries = &file.real_servers.get()?.value;
-    let servers: Vec<_> = entries
-        .iter()
-        .map(|At { value: entry, place }| {
-            let config = config(&entry.settings, &file.server_settings, report)?;
-            let bad = entry.port.is_bad() || entry.check_port.is_bad();
-            if bad || entry.check_address.is_bad() {
-                return None;
-            }
-            Some(Server { entry, place: *place, config })
-        })
-        .collect();
-    servers.into_iter().collect()
+/// The real servers of a policy, without those that are wrong.
+pub(super) fn resolve<'f>(file: &'f PolicyFile, report: &mut Report<'_>) -> Vec<Server<'f>> {
+    let entries = file.real_servers.get().map_or(&[][..], |entries| &entries.value);
+    let server = |At { value: entry, place }: &'f At<RealServerEntry>| {
+        let config = config(&entry.settings, &file.server_settings, report)?;
+        let bad = entry.port.is_bad() || entry.check_port.is_bad() || entry.check_address.is_bad();
+        (!bad).then_some(Server { entry, place: *place, config })
+    };
+    entries.iter().filter_map(server).collect()
 }
 
 /// Refuses a `tunnel:` of the policy that no real server uses.
 pub(super) fn tunnel_is_used(file: &PolicyFile, report: &mut Report<'_>) {
     let shared = &file.server_settings;
     let Some(tunnel) = shared.tunnel.get() else { return };
-    let may_tunnel = |field: &Field<Method>| match field {
-        Field::Absent => false,
-        Field::Bad => true,
-        Field::Is(method) => method.value == Method::Tunnel,
-    };
+    let tunnels =
+        |field: &Field<Method>| field.get().is_some_and(|method| method.value == Method::Tunnel);
     let entries = file.real_servers.get().map_or(&[][..], |entries| &entries.value);
-    let any = entries.iter().any(|entry| may_tunnel(&entry.value.settings.forwarding));
-    if !any && !may_tunnel(&shared.forwarding) {
+    let any = entries.iter().any(|entry| tunnels(&entry.value.settings.forwarding));
+    if !any && !tunnels(&shared.forwarding) {
         report.error(
             tunnel.place,
             "tunnel settings, but no real server is forwarded by tunnel",
@@ -270,14 +258,14 @@ fn judge(
     None
 }
 
-/// Services with their destinations; `None` when any is in doubt.
+/// Services with their destinations, without those that are wrong.
 pub(super) fn virtual_services(
     services: Vec<Service>,
     destinations: &Destinations,
-) -> Option<Vec<VirtualService>> {
+) -> Vec<VirtualService> {
     let complete = |(service, destinations): (Service, &Vec<Option<DeclaredDestination>>)| {
-        let destinations = destinations.iter().copied().collect::<Option<Vec<_>>>()?;
-        Some(VirtualService { key: service.key.value, config: service.config, destinations })
+        let destinations = destinations.iter().copied().flatten().collect();
+        VirtualService { key: service.key.value, config: service.config, destinations }
     };
     services.into_iter().zip(destinations).map(complete).collect()
 }

@@ -31,12 +31,11 @@ impl Service {
     }
 }
 
-/// The services of a policy; `None` when an entry is wrong.
-pub(super) fn resolve(file: &PolicyFile, report: &mut Report<'_>) -> Option<Vec<Service>> {
-    let entries = &file.services.get()?.value;
-    let services: Vec<_> =
-        entries.iter().map(|entry| service(&entry.value, &file.service_settings, report)).collect();
-    services.into_iter().collect()
+/// The services of a policy, without those that are wrong.
+pub(super) fn resolve(file: &PolicyFile, report: &mut Report<'_>) -> Vec<Service> {
+    let entries = file.services.get().map_or(&[][..], |entries| &entries.value);
+    let shared = &file.service_settings;
+    entries.iter().filter_map(|entry| service(&entry.value, shared, report)).collect()
 }
 
 fn service(
