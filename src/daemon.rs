@@ -9,8 +9,9 @@
 //!
 //! On exit the table stays as it is.
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,7 +179,7 @@ impl Source {
     ) -> (Self, watch::Receiver<Arc<PolicySet>>, watch::Receiver<Policies>) {
         announce(&first);
         let policies = Policies {
-            path: path.display().to_string(),
+            path: shown(&path),
             hash: first.set.hash.clone(),
             loaded: rfc3339(wall()),
             count: first.set.policies.len(),
@@ -251,6 +252,11 @@ impl Source {
     }
 }
 
+/// The path as it can be understood from any directory.
+fn shown(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 fn announce(loaded: &Loaded) {
     let set = &loaded.set;
     let services: usize = set.policies.iter().map(|policy| policy.services.len()).sum();
@@ -273,7 +279,8 @@ async fn changed(watch: Option<&mut Watch>) {
     }
 }
 
-/// Binds the control socket, replacing one that nobody listens on any more.
+/// Binds the control socket, replacing one that nobody listens on any more. Its owner and group
+/// may use it.
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] when a daemon answers there; else what the file system says.
@@ -281,15 +288,20 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::ErrorKind::AddrInUse.into());
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        // Somebody else's, and perhaps alive.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+        Err(_) => {}
     }
     match std::fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
         Ok(_) => return Err(io::Error::other("something that is not a socket is in its place")),
         Err(_) => {}
     }
-    UnixListener::bind(path)
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
+    Ok(listener)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock: status shows wall-clock times")]

@@ -39,7 +39,7 @@ pub struct Common {
     #[arg(long, value_name = "DIR", default_value = "/etc/pointsman/policies")]
     pub policies: PathBuf,
     /// The table to work on
-    #[arg(long, value_enum, default_value_t = Table::Kernel)]
+    #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
     pub ipvs: Table,
     /// Directory for what must survive a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/pointsman")]
@@ -99,7 +99,7 @@ pub struct Log {
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     pub log_keep: u32,
     /// Format of log lines
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
 
@@ -131,10 +131,10 @@ pub struct Plan {
     #[command(flatten)]
     pub socket: Socket,
     /// Take every real server to be so, instead of asking the daemon or probing now
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, value_name = "HEALTH")]
     pub assume: Option<Assume>,
     /// Format of the answer
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
     /// Exit with 3 when changes are pending
     #[arg(long)]
@@ -157,7 +157,7 @@ pub struct Check {
     #[arg(value_name = "PATH", default_value = "/etc/pointsman/policies")]
     pub paths: Vec<PathBuf>,
     /// Format of the answer
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
 }
 
@@ -168,7 +168,7 @@ pub struct Status {
     #[command(flatten)]
     pub socket: Socket,
     /// Format of the answer
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
     /// Show it again every two seconds until interrupted
     #[arg(long)]

@@ -3,15 +3,16 @@
 use serde::Serialize;
 
 use super::args::{Check, Output};
-use super::open::{count, render};
-use super::{Exit, Failure, answer, complain, json};
+use super::open::{complain_of, count};
+use super::{Exit, Failure, answer, json};
 use crate::policy::load::load_paths;
-use crate::policy::problem::Problem;
+use crate::policy::problem::{Problem, sort};
 
 #[derive(Serialize)]
 struct Answer<'a> {
     valid: bool,
     policies: usize,
+    /// Errors only.
     problems: &'a [Problem],
     lints: &'a [Problem],
 }
@@ -22,23 +23,28 @@ pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
         Err(problems) => (0, problems, Vec::new()),
     };
     let valid = problems.is_empty();
+    let (problems, more): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
+    let lints = [lints, more].concat();
     match args.output {
         Output::Json => {
             answer(&json(&Answer { valid, policies, problems: &problems, lints: &lints })?)?;
         }
         Output::Text => {
-            for found in [&problems, &lints] {
-                if !found.is_empty() {
-                    complain(render(found).trim_end());
-                }
-            }
+            let mut found = [&problems[..], &lints].concat();
+            sort(&mut found);
+            complain_of(&found);
             if valid {
-                let noun = if policies == 1 { "policy" } else { "policies" };
-                answer(&format!("ok: {policies} {noun}, {}\n", count(lints.len(), "lint")))?;
-            } else {
-                complain(&format!("pointsman: {}", count(problems.len(), "problem")));
+                answer(&format!(
+                    "ok: {}, {}\n",
+                    policies_of(policies),
+                    count(lints.len(), "lint")
+                ))?;
             }
         }
     }
     Ok(if valid { Exit::Done } else { Exit::Usage })
+}
+
+fn policies_of(number: usize) -> String {
+    format!("{number} {}", if number == 1 { "policy" } else { "policies" })
 }

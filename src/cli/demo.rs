@@ -78,7 +78,7 @@ async fn play(dir: &Path, length: Duration) -> Result<(), Failure> {
         ended = daemon::run(settings, prober, stop) => ended.map_err(|error| Failure::new(&error))?,
         () = users.ask(&table) => {}
     }
-    answer(&users.summary())
+    answer(&users.summary()).map(drop)
 }
 
 fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, Failure> {

@@ -1,7 +1,7 @@
 //! A log file of bounded size: `PATH`, and `keep` older ones as `PATH.1` (the newest) and so on.
 //!
-//! A write never fails the daemon: a full disk or a lost directory costs log lines, not traffic.
-//! The file is opened anew when somebody else has moved it away.
+//! A write never fails the daemon: a full disk or a lost directory costs log lines, not traffic,
+//! and standard error is told once. The file is opened anew when somebody else has moved it away.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::complain;
 
 /// A shared handle on the log file; one write is one line.
 #[derive(Debug, Clone)]
@@ -22,6 +24,8 @@ struct Inner {
     keep: u32,
     file: File,
     size: u64,
+    /// Lines are being lost, and standard error knows.
+    losing: bool,
 }
 
 impl LogFile {
@@ -31,7 +35,7 @@ impl LogFile {
     /// Those of the file system.
     pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(path)?;
-        let inner = Inner { path: path.to_owned(), max_size, keep, file, size };
+        let inner = Inner { path: path.to_owned(), max_size, keep, file, size, losing: false };
         Ok(Self(Arc::new(Mutex::new(inner))))
     }
 }
@@ -39,14 +43,25 @@ impl LogFile {
 impl Inner {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
+        if self.was_moved() {
+            self.reopen()?;
+        }
         if self.size > 0 && self.size + length > self.max_size {
             self.rotate()?;
-        } else if self.was_moved() {
-            self.reopen()?;
         }
         self.file.write_all(line)?;
         self.size += length;
         Ok(())
+    }
+
+    /// Tells standard error when lines begin to be lost; nobody there is no failure either.
+    fn note(&mut self, written: io::Result<()>) {
+        let lost = written.err();
+        if let (Some(error), false) = (&lost, self.losing) {
+            let path = self.path.display();
+            complain(&format!("pointsman: log lines are lost: cannot write to {path}: {error}"));
+        }
+        self.losing = lost.is_some();
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -91,7 +106,9 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.write_line(line).map(|()| line.len())
+        let written = inner.write_line(line);
+        inner.note(written);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -140,6 +157,32 @@ mod tests {
         fs::rename(&path, dir.path().join("moved")).unwrap();
         log.write_all(b"three\n").unwrap();
         assert_eq!(content(path), "three\n");
+    }
+
+    #[test]
+    fn a_full_file_that_was_moved_away_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogFile::open(&path, 10, 2).unwrap();
+        log.write_all(b"12345678\n").unwrap();
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        log.write_all(b"abcdefgh\n").unwrap();
+        log.write_all(b"ijklmnop\n").unwrap();
+        assert_eq!(content(path), "ijklmnop\n");
+        assert_eq!(content(dir.path().join("log.1")), "abcdefgh\n");
+    }
+
+    #[test]
+    fn a_lost_directory_costs_lines_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let mut log = LogFile::open(&logs.join("log"), 1000, 1).unwrap();
+        fs::remove_dir_all(&logs).unwrap();
+        log.write_all(b"lost\n").unwrap();
+        fs::create_dir(&logs).unwrap();
+        log.write_all(b"kept\n").unwrap();
+        assert_eq!(content(logs.join("log")), "kept\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use super::Failure;
 use super::args::{Log, LogFormat};
 use super::log_file::LogFile;
+use super::log_text::TextFields;
 
 /// Installs the subscriber of this process.
 pub(super) fn init(log: &Log) -> Result<(), Failure> {
@@ -25,9 +26,11 @@ pub(super) fn init(log: &Log) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(colour)
+        // The default complains with `eprintln!`, which panics once nobody reads standard error.
+        .log_internal_errors(false)
         .with_writer(writer);
     match log.log_format {
-        LogFormat::Text => builder.init(),
+        LogFormat::Text => builder.fmt_fields(TextFields).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())

@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod demo;
 mod log_file;
+mod log_text;
 mod logging;
 mod open;
 mod plan;
@@ -79,14 +80,13 @@ impl Failure {
     }
 }
 
-/// Prints an answer. A reader that has gone away (`| head`) is no failure.
-fn answer(text: &str) -> Result<(), Failure> {
+/// Prints an answer; false if the reader has gone away (`| head`), which is no failure.
+fn answer(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::text(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::text(format!("cannot write to standard output: {error}"))),
     }
 }
 
@@ -110,7 +110,15 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// Pretty JSON with a line end.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map(|text| text + "\n")
+    ended(serde_json::to_string_pretty(value))
+}
+
+/// JSON in one line.
+fn json_line(value: &impl serde::Serialize) -> Result<String, Failure> {
+    ended(serde_json::to_string(value))
+}
+
+fn ended(json: serde_json::Result<String>) -> Result<String, Failure> {
+    json.map(|text| text + "\n")
         .map_err(|error| Failure::text(format!("cannot write JSON: {error}")))
 }

@@ -9,7 +9,7 @@ use crate::ipvs::memory::Memory;
 use crate::ipvs::netlink::Netlink;
 use crate::ipvs::netns;
 use crate::policy::load::{Loaded, load};
-use crate::policy::problem::Problem;
+use crate::policy::problem::{Problem, render_all};
 
 /// Moves this thread into the namespace that was asked for. Before any other thread starts.
 pub(super) fn enter(common: &Common) -> Result<(), Failure> {
@@ -22,22 +22,17 @@ pub(super) fn enter(common: &Common) -> Result<(), Failure> {
 /// Loads policies; problems go to standard error, all of them.
 pub(super) fn policies(path: &Path) -> Result<Loaded, Failure> {
     load(path).map_err(|problems| {
-        complain(render(&problems).trim_end());
-        Failure {
-            exit: Exit::Usage,
-            message: format!(
-                "{} in {}; nothing was touched",
-                count(problems.len(), "problem"),
-                path.display()
-            ),
-        }
+        complain_of(&problems);
+        let message = format!("invalid policies in {}: nothing was touched", path.display());
+        Failure { exit: Exit::Usage, message }
     })
 }
 
-/// All problems, for standard error.
-pub(super) fn render(problems: &[Problem]) -> String {
-    let colour = colour(&std::io::stderr());
-    problems.iter().map(|problem| problem.render(colour) + "\n").collect()
+/// All problems and their number, on standard error.
+pub(super) fn complain_of(problems: &[Problem]) {
+    if !problems.is_empty() {
+        complain(render_all(problems, colour(&std::io::stderr())).trim_end());
+    }
 }
 
 /// Opens the table that was asked for.

@@ -1,13 +1,14 @@
 //! `pointsman plan`: what would change in the live table, and nothing else.
 
 use std::collections::BTreeMap;
+use std::path::{self, Path};
 use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::args::{Assume, Output, Plan as Args};
+use super::args::{Assume, Output, Plan as Args, Table};
 use super::open::{self, count};
 use super::{Exit, Failure, answer, colour, json, runtime};
 use crate::control::client::{self, ClientError};
@@ -30,7 +31,10 @@ const PROBES_AT_ONCE: usize = 256;
 
 #[derive(Serialize)]
 struct Answer<'a> {
+    /// Where health comes from.
     health: &'a str,
+    /// Which table was read.
+    table: &'a str,
     #[serde(flatten)]
     plan: &'a Plan,
 }
@@ -51,10 +55,11 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     };
     let (view, source) = match (args.assume, &daemon) {
         (Some(assume), _) => assumed(set, assume),
-        (None, Some(daemon)) => known(set, daemon),
+        (None, Some(daemon)) => known(set, daemon, &args.common.policies),
         (None, None) => runtime.block_on(probed(set)),
     };
-    let observed = table(args, daemon.as_ref())?
+    let (mut ipvs, place) = table(args, daemon.as_ref())?;
+    let observed = ipvs
         .table()
         .map_err(|error| Failure::text(format!("cannot read the IPVS table: {error}")))?;
     let owned = match daemon {
@@ -65,19 +70,31 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     match args.output {
         Output::Text => {
             let text = render(&plan, colour(&std::io::stdout()));
-            answer(&format!("{text}health: {source}\n"))?;
+            let footer = match place.as_str() {
+                "kernel" => format!("health: {source}\n"),
+                place => format!("health: {source}\ntable: {place}\n"),
+            };
+            answer(&(text + &footer))?;
         }
-        Output::Json => answer(&json(&Answer { health: &source, plan: &plan })?)?,
+        Output::Json => {
+            answer(&json(&Answer { health: &source, table: &place, plan: &plan })?)?;
+        }
     }
     let pending = args.detailed_exitcode && !plan.steps.is_empty();
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
 
-fn table(args: &Args, daemon: Option<&PlanInput>) -> Result<Box<dyn Ipvs>, Failure> {
-    match daemon.and_then(|daemon| daemon.table.clone()) {
-        Some(table) => Ok(Box::new(Memory::new(table))),
-        None => open::table(args.common.ipvs),
+/// The table to plan against, and what it is.
+fn table(args: &Args, daemon: Option<&PlanInput>) -> Result<(Box<dyn Ipvs>, String), Failure> {
+    if let Some((table, daemon)) = daemon.and_then(|it| Some((it.table.clone()?, it))) {
+        let place = format!("in the memory of the running daemon (pid {})", daemon.pid);
+        return Ok((Box::new(Memory::new(table)), place));
     }
+    let place = match args.common.ipvs {
+        Table::Kernel => "kernel",
+        Table::Memory => "an empty one in memory (--ipvs memory)",
+    };
+    Ok((open::table(args.common.ipvs)?, place.to_owned()))
 }
 
 fn assumed(set: Arc<PolicySet>, assume: Assume) -> (HealthView, String) {
@@ -89,7 +106,7 @@ fn assumed(set: Arc<PolicySet>, assume: Assume) -> (HealthView, String) {
 }
 
 /// Health as the daemon has it; what it does not probe is unknown to it.
-fn known(set: Arc<PolicySet>, daemon: &PlanInput) -> (HealthView, String) {
+fn known(set: Arc<PolicySet>, daemon: &PlanInput, path: &Path) -> (HealthView, String) {
     let verdict = |known: &KnownHealth| Verdict {
         health: known.health,
         reason: known.reason.as_deref().map(Into::into),
@@ -98,6 +115,9 @@ fn known(set: Arc<PolicySet>, daemon: &PlanInput) -> (HealthView, String) {
         set.targets.iter().map(|target| daemon.health.get(&target.key()).map(verdict)).collect();
     let strangers = verdicts.iter().filter(|verdict| verdict.is_none()).count();
     let mut source = format!("from the running daemon (pid {})", daemon.pid);
+    if path::absolute(path).is_ok_and(|path| path.display().to_string() != daemon.policies) {
+        source = format!("{source}, which runs {}", daemon.policies);
+    }
     if strangers > 0 {
         source = format!(
             "{source}; {} of {} it does not probe, taken as unknown",

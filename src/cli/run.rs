@@ -35,6 +35,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let table = open::table(args.common.ipvs)?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
+    let socket = listener.is_some().then(|| args.socket.socket.clone());
     let settings = Settings {
         path: args.common.policies,
         first,
@@ -57,17 +58,21 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
         dry_run = args.dry_run,
+        ipvs = %settings.facts.ipvs,
         policies = %settings.path.display(),
         probes_at_once = settings.limits.total,
         "started"
     );
-    runtime()?
-        .block_on(async {
-            daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
-        })
-        .map(|()| Exit::Done)
-        .map_err(|error| Failure::new(&error))
+    let ended = runtime()?.block_on(async {
+        daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
+    });
+    if let Some(socket) = socket {
+        // One that stays is replaced at the next start.
+        let _ = fs::remove_file(socket);
+    }
+    ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
 }
 
 /// Makes sure that no second daemon holds the same state. The lock goes with the process.

@@ -21,10 +21,14 @@ const LARGEST_ANSWER: usize = 256 << 20;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no daemon answers on {}: is `pointsman run` running? (--socket names its socket)", .0.display())]
-    NoDaemon(PathBuf, #[source] io::Error),
+    #[error(
+        "no daemon answers on {} ({}): start one with `pointsman run`, or name its socket with --socket",
+        .0.display(),
+        why_absent(.1)
+    )]
+    NoDaemon(PathBuf, io::Error),
     /// The socket belongs to somebody else.
-    #[error("not permitted to use {}: run as root or as a member of its group", .0.display())]
+    #[error("not permitted to use {}: run as root or as the user or group that owns it", .0.display())]
     Denied(PathBuf),
     /// It accepted the connection and then said nothing useful.
     #[error("the daemon on {} did not answer: {what}", .path.display())]
@@ -58,6 +62,14 @@ pub async fn get<T: DeserializeOwned>(socket: &Path, resource: &str) -> Result<T
         Ok(Err(error)) => Err(no_answer(error.to_string())),
         Ok(Ok(body)) => serde_json::from_slice(&body)
             .map_err(|error| no_answer(format!("{error}; is it another version of pointsman?"))),
+    }
+}
+
+fn why_absent(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        _ => error.to_string(),
     }
 }
 

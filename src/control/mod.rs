@@ -25,7 +25,8 @@ pub struct PlanInput {
     pub health: BTreeMap<String, KnownHealth>,
     /// Virtual services it owns.
     pub owned: Vec<ServiceKey>,
-    /// Its table, where that is not the kernel's.
+    /// Its table, where that is not the kernel's. A rehearsal on the kernel's has none to offer:
+    /// a plan is made against what is really there.
     pub table: Option<Table>,
 }
 

@@ -1,6 +1,9 @@
 //! The daemon's end of the socket: read-only resources, built from what the tasks publish.
+//!
+//! A client can cost one of a few places for a few seconds and nothing else: one request a
+//! connection, a deadline on each, and the newest client takes the place of the oldest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +11,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::UnixListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
+use tracing::debug;
 
 use super::status::{Facts, Policies, Status};
 use super::{KnownHealth, PlanInput};
@@ -20,6 +28,15 @@ use crate::reconcile::driver::{Refresh, Report};
 
 /// How long a resource waits for the tasks; they answer in milliseconds unless the kernel hangs.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Clients at once; each costs a descriptor that probes cannot have.
+const MOST_CLIENTS: usize = 32;
+/// How long a client may take to say what it wants.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// How long it may take altogether.
+const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
+/// Before accepting again when the system refused.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Handles on the tasks of the daemon.
 #[derive(Debug, Clone)]
@@ -45,8 +62,44 @@ pub async fn serve(listener: UnixListener, control: Control) {
         .route("/v1/status", get(status))
         .route("/v1/plan-input", get(plan_input))
         .with_state(control);
-    // Accept errors are retried inside; it returns only if that ends.
-    let _ = axum::serve(listener, routes).await;
+    let mut clients = Clients::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => clients.serve(stream, routes.clone()),
+            Err(error) => {
+                debug!(%error, "cannot accept on the control socket; trying again");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Connections being served, the oldest first.
+#[derive(Debug, Default)]
+struct Clients(VecDeque<AbortHandle>);
+
+impl Clients {
+    fn serve(&mut self, stream: UnixStream, routes: Router) {
+        self.0.retain(|client| !client.is_finished());
+        while self.0.len() >= MOST_CLIENTS {
+            if let Some(oldest) = self.0.pop_front() {
+                oldest.abort();
+            }
+        }
+        let exchange = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_DEADLINE)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        let client = tokio::spawn(async move {
+            match tokio::time::timeout(CLIENT_DEADLINE, exchange).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "a client of the control socket failed"),
+                Err(_) => debug!("a client of the control socket took too long"),
+            }
+        });
+        self.0.push_back(client.abort_handle());
+    }
 }
 
 async fn status(State(control): State<Control>) -> Result<Json<Status>, Unavailable> {
@@ -62,7 +115,7 @@ async fn plan_input(State(control): State<Control>) -> Result<Json<PlanInput>, U
     let snapshot = control.snapshot().await?;
     control.refresh().await;
     let report = Arc::clone(&control.reports.borrow());
-    let kernel = control.facts.ipvs == "kernel" && !control.facts.dry_run;
+    let kernel = control.facts.ipvs == "kernel";
     Ok(Json(PlanInput {
         pid: std::process::id(),
         policies: control.policies.borrow().path.clone(),

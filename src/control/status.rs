@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::Health;
+use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
 use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
-use crate::probe::outcome::Outcome;
+use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
 use crate::reconcile::desired::Why;
 use crate::reconcile::driver::Report;
@@ -30,6 +30,8 @@ pub struct Status {
     pub ipvs: String,
     /// When it started.
     pub started: String,
+    /// What needs an operator, one line each; empty when all is well.
+    pub degraded: Vec<String>,
     /// The policies in force and the last attempt to load others.
     pub policies: Policies,
     /// The table and the work on it.
@@ -194,12 +196,13 @@ impl Status {
     ) -> Self {
         let moment = Moment { snapshot, report, view: view(snapshot), wall };
         let set = &snapshot.policies;
-        Self {
+        let mut status = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             dry_run: facts.dry_run,
             ipvs: facts.ipvs.clone(),
             started: rfc3339(facts.started),
+            degraded: Vec::new(),
             policies,
             table: table(report, snapshot.now),
             probes: probes(snapshot),
@@ -215,16 +218,40 @@ impl Status {
                     policy.real_servers.iter().map(|it| moment.real_server(policy, it))
                 })
                 .collect(),
-        }
+        };
+        status.degraded = status.troubles();
+        status
     }
 
     /// Whether something needs an operator: a real server is down, a reload was refused, the
     /// table is not as wanted.
     pub fn is_degraded(&self) -> bool {
-        self.policies.refused.is_some()
-            || self.table.error.is_some()
-            || !self.table.pending.is_empty()
-            || self.real_servers.iter().any(|server| server.health == Health::Down)
+        !self.degraded.is_empty()
+    }
+
+    /// How many real servers have this verdict.
+    pub fn count(&self, health: Health) -> usize {
+        self.real_servers.iter().filter(|server| server.health == health).count()
+    }
+
+    fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if self.table.error.is_some() {
+            troubles.push("the table cannot be held".to_owned());
+        }
+        match self.table.pending.len() {
+            0 => {}
+            1 => troubles.push("1 change refused by the kernel".to_owned()),
+            many => troubles.push(format!("{many} changes refused by the kernel")),
+        }
+        match (self.count(Health::Down), self.real_servers.len()) {
+            (0, _) => {}
+            (down, all) => troubles.push(format!("{down} of {all} real servers down")),
+        }
+        if self.policies.refused.is_some() {
+            troubles.push("newer policies refused".to_owned());
+        }
+        troubles
     }
 }
 
@@ -309,9 +336,7 @@ impl Moment<'_> {
         let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));
         let mut why = match &slot.last {
             None => "not probed yet".to_owned(),
-            Some(last) => {
-                format!("{} in {}", last.outcome.detail, short(last.outcome.phases.ended))
-            }
+            Some(last) => told(&last.outcome),
         };
         if slot.state.streak > 0 {
             let needed = slot.state.needed(target.timing.hysteresis);
@@ -352,6 +377,17 @@ impl Moment<'_> {
 
     fn ago(&self, moment: Instant) -> f64 {
         seconds(self.snapshot.now.saturating_duration_since(moment))
+    }
+}
+
+/// An outcome with its latency. A timeout has said how long it took.
+fn told(outcome: &Outcome) -> String {
+    use Reason::{BodyTimeout, ConnectTimeout, HeadTimeout, TlsTimeout};
+    let took = short(outcome.phases.ended);
+    match (outcome.kind, outcome.reason) {
+        (OutcomeKind::Pass, _) => format!("{} in {took}", outcome.detail),
+        (_, ConnectTimeout | TlsTimeout | HeadTimeout | BodyTimeout) => outcome.detail.clone(),
+        _ => format!("{}, after {took}", outcome.detail),
     }
 }
 

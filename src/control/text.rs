@@ -12,7 +12,7 @@ const HEADINGS: [&str; 8] =
 /// The whole status; `colour` marks health for terminals.
 pub fn render(status: &Status, colour: bool) -> String {
     let mut text = String::new();
-    head(&mut text, status);
+    head(&mut text, status, colour);
     for service in &status.services {
         text.push('\n');
         service_lines(&mut text, service, colour);
@@ -20,44 +20,77 @@ pub fn render(status: &Status, colour: bool) -> String {
     text
 }
 
-fn head(text: &mut String, status: &Status) {
-    let mode = if status.dry_run { "dry run on the " } else { "" };
+fn head(text: &mut String, status: &Status, colour: bool) {
+    let dry_run = if status.dry_run { ", DRY RUN: nothing is written" } else { "" };
     line(
         text,
         "pointsman",
         &format!(
-            "{} (pid {}), {mode}{} table, since {}",
+            "{}, pid {}, {} table, running since {}{dry_run}",
             status.version, status.pid, status.ipvs, status.started
         ),
     );
+    line(text, "state", &state(status, colour));
+    policy_lines(text, status);
+    table_lines(text, status);
+    let probes = &status.probes;
+    line(
+        text,
+        "probes",
+        &format!(
+            "{}, {} started, {} in flight",
+            plural(probes.targets, "target"),
+            probes.started,
+            probes.in_flight
+        ),
+    );
+}
+
+/// `ok: 4 real servers up`, or what needs an operator.
+fn state(status: &Status, colour: bool) -> String {
+    let (code, text) = match status.degraded.as_slice() {
+        [] => (32, format!("ok: {} up", plural(status.count(Health::Up), "real server"))),
+        troubles => (31, format!("DEGRADED: {}", troubles.join("; "))),
+    };
+    let unknown = match status.count(Health::Unknown) {
+        0 => String::new(),
+        unknown => format!("; {unknown} without a verdict yet"),
+    };
+    if colour { format!("\x1b[{code}m{text}\x1b[0m{unknown}") } else { text + &unknown }
+}
+
+fn policy_lines(text: &mut String, status: &Status) {
     let policies = &status.policies;
+    let noun = if policies.count == 1 { "policy" } else { "policies" };
     line(
         text,
         "policies",
         &format!(
-            "{} in {}, loaded {}, {} since, hash {}",
+            "{} {noun} from {}, in force since {}, {}",
             policies.count,
             policies.path,
             policies.loaded,
-            plural(policies.reloads, "reload"),
-            policies.hash
+            plural(policies.reloads, "reload")
         ),
     );
     if let Some(refused) = &policies.refused {
-        line(text, "", &format!("REFUSED at {}; those above stay in force:", refused.at));
+        line(text, "", &format!("REFUSED at {}, the last good ones stay in force:", refused.at));
         for problem in refused.problems.iter().flat_map(|problem| problem.lines()) {
             line(text, "", &format!("  {problem}"));
         }
     }
+}
+
+fn table_lines(text: &mut String, status: &Status) {
     let table = &status.table;
     let read = table.read_ago.map_or("never read".to_owned(), |ago| format!("read {ago:.1} s ago"));
     line(
         text,
         "table",
         &format!(
-            "{read}; {}, {} drift repaired, {} refused",
+            "{read}, {}, {}, {} refused",
             plural(table.changes, "change"),
-            table.drift_repaired,
+            plural(table.drift_repaired, "repair"),
             table.refused
         ),
     );
@@ -71,33 +104,22 @@ fn head(text: &mut String, status: &Status) {
         line(text, "", &format!("held: {held}"));
     }
     for foreign in &table.foreign {
-        line(text, "", &format!("not ours: {foreign} (left alone)"));
+        line(text, "", &format!("not ours, left alone: {foreign}"));
     }
-    let probes = &status.probes;
-    line(
-        text,
-        "probes",
-        &format!(
-            "{}, {} started, {} in flight",
-            plural(probes.targets as u64, "target"),
-            probes.started,
-            probes.in_flight
-        ),
-    );
 }
 
 fn service_lines(text: &mut String, service: &ServiceStatus, colour: bool) {
     let missing = if service.in_kernel { "" } else { "  NOT IN THE TABLE" };
     let _ = writeln!(
         text,
-        "{}  {}  (policy {}){missing}",
+        "{}  {}  policy {}{missing}",
         service.service, service.config, service.policy
     );
     let rows: Vec<[String; 8]> = service.destinations.iter().map(row).collect();
     let mut widths = HEADINGS.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
+            *width = (*width).max(cell.chars().count());
         }
     }
     columns(text, &HEADINGS.map(str::to_owned), &widths, None);
@@ -146,8 +168,9 @@ fn line(text: &mut String, title: &str, content: &str) {
     let _ = writeln!(text, "{}", format!("{title:<10} {content}").trim_end());
 }
 
-fn plural(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+fn plural<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let ending = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 /// `45s`, `12m 3s`, `3h 20m`, `5days 2h`: the two largest units.

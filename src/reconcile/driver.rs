@@ -247,10 +247,11 @@ fn log_done(plan: &Plan, applied: &Applied) {
             continue;
         }
         let service = step.change.service();
+        let destination = step.destination().map(tracing::field::display);
         if step.repair {
-            warn!(%service, "drift repaired: {step}");
+            warn!(%service, destination, "drift repaired: {step}");
         } else {
-            info!(%service, "{step}");
+            info!(%service, destination, "{step}");
         }
     }
 }

@@ -1,0 +1,12 @@
+//! The command line as its user meets it: the binary from outside, with a table in memory, real
+//! HTTP servers on loopback and directories of its own for each test.
+
+mod backend;
+mod check;
+mod daemon;
+mod demo;
+mod plan;
+mod run;
+mod scratch;
+mod status;
+mod usage;

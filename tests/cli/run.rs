@@ -1,0 +1,308 @@
+//! `pointsman run`: start, signals, end, log, and everything that can be in its way.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::daemon::Daemon;
+use crate::scratch::{Scratch, VIP, finish, policy};
+
+#[test]
+fn starts_holds_the_table_and_leaves_it_at_the_end() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    daemon.wait_log(&format!("+ {VIP}: wlc; declared"));
+    let mode = fs::metadata(scratch.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "the socket is its owner's and group's");
+    let record = fs::read_to_string(scratch.path("state/owned.json")).unwrap();
+    assert!(record.contains(VIP), "{record}");
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopped: the table stays as it is cause=SIGTERM"), "{log}");
+    assert!(!scratch.socket().exists(), "the socket goes with the daemon");
+    assert!(scratch.path("state/owned.json").exists(), "what is owned is remembered");
+}
+
+#[test]
+fn interrupt_ends_it_as_well() {
+    let scratch = Scratch::with_one();
+    let mut daemon = Daemon::start(&scratch);
+    daemon.signal(Signal::INT);
+    daemon.wait_log("cause=SIGINT");
+    assert!(crate::scratch::within(crate::scratch::DEADLINE, || !daemon.is_alive()));
+}
+
+#[test]
+fn a_server_that_dies_standing_up_goes_and_comes_back() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    backends[1].hang();
+    daemon.wait_up(1);
+    let address = backends[1].address;
+    daemon.wait_log(&format!("- {VIP} {address}: weight 80 masq; down: no response head within"));
+    backends[1].answer(200);
+    daemon.wait_up(2);
+    let added = format!("+ {VIP} {address}: weight 80 masq; up");
+    let found =
+        crate::scratch::within(crate::scratch::DEADLINE, || daemon.logged(&added).len() == 2);
+    assert!(found, "{}", daemon.log());
+    let transitions = daemon.logged(&format!("real_server={address}"));
+    let turns: Vec<_> = ["from=unknown to=up", "from=up to=down", "from=down to=up"].into();
+    assert_eq!(transitions.len(), turns.len(), "{transitions:?}");
+    for (line, turn) in transitions.iter().zip(turns) {
+        assert!(line.contains(turn), "{line}");
+    }
+}
+
+#[test]
+fn a_log_line_says_nothing_twice() {
+    let scratch = Scratch::with_one();
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    daemon.wait_log("weight 80 masq; up");
+    for line in daemon.log().lines() {
+        assert!(line.matches(VIP).count() <= 1, "{line}");
+    }
+}
+
+#[test]
+fn a_second_one_is_refused_and_disturbs_nothing() {
+    let scratch = Scratch::with_one();
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    let second = finish(scratch.run_command()).exit(1);
+    assert!(
+        second.stderr.contains("another pointsman runs with the state directory"),
+        "{second:?}"
+    );
+    // With a state directory of its own it meets the socket.
+    let mut command = crate::scratch::pointsman(&["run", "--ipvs", "memory"]);
+    command.arg("--policies").arg(scratch.policies());
+    command.arg("--state-dir").arg(scratch.path("other"));
+    command.arg("--socket").arg(scratch.socket());
+    let second = finish(command).exit(1);
+    assert!(second.stderr.contains("another pointsman answers on"), "{second:?}");
+    assert_eq!(daemon.status().unwrap()["pid"], daemon.pid());
+}
+
+#[test]
+fn invalid_policies_at_the_start_exit_with_2_and_touch_nothing() {
+    let scratch = Scratch::new();
+    scratch.write("a.yaml", "virtual_services: [tcp://192.0.2.1:80]\nreal_server: []\n");
+    scratch.write("b.yaml", "- not\n- a policy\n");
+    let finished = finish(scratch.run_command()).exit(2);
+    for expected in
+        ["a.yaml:2:1", "did you mean `real_servers`", "b.yaml:1:1", "nothing was touched"]
+    {
+        assert!(finished.stderr.contains(expected), "no {expected} in:\n{}", finished.stderr);
+    }
+    assert!(!scratch.state().exists() && !scratch.socket().exists());
+    let missing = {
+        let scratch = Scratch::new();
+        fs::remove_dir(scratch.policies()).unwrap();
+        finish(scratch.run_command()).exit(2)
+    };
+    assert!(missing.stderr.contains("no such file or directory"), "{missing:?}");
+}
+
+#[test]
+fn what_cannot_be_written_is_named_with_what_to_do() {
+    let scratch = Scratch::with_one();
+    fs::write(scratch.path("file"), "").unwrap();
+    let file = scratch.path("file");
+    let below = file.join("below");
+    let run = |state: &std::path::Path, socket: &std::path::Path, log: Option<&std::path::Path>| {
+        let mut command = crate::scratch::pointsman(&["run", "--ipvs", "memory"]);
+        command.arg("--policies").arg(scratch.policies());
+        command.arg("--state-dir").arg(state).arg("--socket").arg(socket);
+        if let Some(log) = log {
+            command.arg("--log-file").arg(log);
+        }
+        finish(command).exit(1).stderr
+    };
+    let (state, socket) = (scratch.state(), scratch.socket());
+    let said = run(&below, &socket, None);
+    assert!(
+        said.contains(&format!("cannot create the state directory {}", below.display())),
+        "{said}"
+    );
+    assert!(said.contains("--state-dir"), "{said}");
+    let said = run(&state, &below, None);
+    assert!(said.contains(&format!("cannot listen on {}", below.display())), "{said}");
+    assert!(said.contains("--socket"), "{said}");
+    let said = run(&state, &file, None);
+    assert!(said.contains("something that is not a socket is in its place"), "{said}");
+    assert!(file.is_file(), "it is still there");
+    let said = run(&state, &socket, Some(&below));
+    assert!(said.contains(&format!("cannot open the log file {}", below.display())), "{said}");
+}
+
+#[test]
+fn a_dry_run_goes_without_a_socket_rather_than_not_at_all() {
+    let scratch = Scratch::with_one();
+    fs::write(scratch.socket(), "precious").unwrap();
+    let daemon = Daemon::spawn_only(&scratch, |run| {
+        run.arg("--dry-run");
+    });
+    daemon.wait_log("no socket for this rehearsal");
+    daemon.wait_log("weight 80 masq; up");
+    let (code, _) = daemon.stop();
+    assert_eq!(code, Some(0));
+    assert_eq!(fs::read_to_string(scratch.socket()).unwrap(), "precious");
+    assert!(!scratch.state().exists(), "a dry run writes nothing to the state directory");
+}
+
+#[test]
+fn a_socket_that_was_left_behind_is_replaced() {
+    let scratch = Scratch::with_one();
+    drop(UnixListener::bind(scratch.socket()).unwrap());
+    assert!(fs::metadata(scratch.socket()).unwrap().file_type().is_socket());
+    let first = Daemon::start(&scratch);
+    first.kill();
+    assert!(scratch.socket().exists(), "a killed daemon leaves its socket");
+    let second = Daemon::start(&scratch);
+    assert_eq!(second.stop().0, Some(0));
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_the_socket_is_not_followed() {
+    let scratch = Scratch::with_one();
+    std::os::unix::fs::symlink(scratch.path("nowhere"), scratch.socket()).unwrap();
+    let finished = finish(scratch.run_command()).exit(1);
+    assert!(finished.stderr.contains("not a socket"), "{finished:?}");
+}
+
+#[test]
+fn a_damaged_record_is_kept_aside_and_does_not_stop_it() {
+    let scratch = Scratch::with_one();
+    fs::create_dir(scratch.state()).unwrap();
+    fs::write(scratch.path("state/owned.json"), "{ \"version\": 1, \"serv").unwrap();
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    assert!(daemon.log().contains("is damaged"), "{}", daemon.log());
+    let aside = fs::read_to_string(scratch.path("state/owned.json.damaged.1")).unwrap();
+    assert!(aside.contains("serv"), "{aside}");
+}
+
+#[test]
+fn the_log_file_has_a_bounded_size_and_number() {
+    let scratch = Scratch::with_one();
+    let log = scratch.path("log");
+    let daemon = Daemon::start_with(&scratch, |run| {
+        run.arg("--log-file").arg(&log).args(["--log-max-size", "1KiB", "--log-keep", "2"]);
+    });
+    daemon.wait_up(1);
+    let backends = [Backend::start()];
+    for weight in 1..10 {
+        scratch.write("www.yaml", &policy(VIP, &backends, weight));
+        daemon.wait_reloads(weight.into());
+    }
+    assert_eq!(daemon.log(), "", "nothing goes to standard error beside it");
+    daemon.stop();
+    let mut names: Vec<_> = fs::read_dir(scratch.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("log"))
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .collect();
+    names.sort();
+    assert_eq!(
+        names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["log", "log.1", "log.2"]
+    );
+    assert!(names.iter().all(|(_, size)| *size <= 1024), "{names:?}");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("stopped"), "{text}");
+    assert!(!text.contains('\x1b'), "no colour in a file: {text}");
+}
+
+#[test]
+fn json_log_lines_are_objects_with_fields() {
+    let backends = [Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start_with(&scratch, |run| {
+        run.args(["--log-format", "json"]);
+    });
+    daemon.wait_up(1);
+    backends[0].answer(503);
+    daemon.wait_up(0);
+    let (_, log) = daemon.stop();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let down =
+        lines.iter().find(|line| line["message"] == "transition" && line["to"] == "down").unwrap();
+    assert_eq!(down["level"], "WARN");
+    assert_eq!(down["policy"], "www");
+    assert_eq!(down["real_server"], backends[0].address.to_string());
+    assert_eq!(down["reason"], "status 503, expected 200-399");
+    let is_removal = |line: &&Value| line["message"].as_str().unwrap().starts_with("- ");
+    let removal = lines.iter().find(is_removal).unwrap();
+    assert_eq!(removal["service"], VIP);
+    assert_eq!(removal["destination"], backends[0].address.to_string());
+    for line in &lines {
+        assert!(line["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn the_level_of_the_log_can_be_chosen() {
+    let scratch = Scratch::with_one();
+    let debug = |run: &mut Command| {
+        run.env("RUST_LOG", "pointsman=debug");
+    };
+    let daemon = Daemon::start_with(&scratch, debug);
+    daemon.wait_log("DEBUG probe real_server=");
+    let (_, log) = daemon.stop();
+    assert!(log.contains("kind=Pass"), "{log}");
+}
+
+#[test]
+fn nobody_reading_the_log_is_no_reason_to_die() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = scratch.run_command();
+    command.stdout(std::process::Stdio::null()).stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let is_up = || scratch.status(&[]).stdout.contains("ok: 2 real servers up");
+    assert!(crate::scratch::within(crate::scratch::DEADLINE, is_up));
+    drop(reader);
+    backends[0].answer(500);
+    let is_down = || scratch.status(&[]).stdout.contains("1 of 2 real servers down");
+    let survived = crate::scratch::within(crate::scratch::DEADLINE, is_down);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(survived, "the daemon died of a log that nobody reads");
+}
+
+#[test]
+fn services_that_left_the_policies_meanwhile_are_still_remembered() {
+    let backends = [Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    daemon.kill();
+    let record = fs::read_to_string(scratch.path("state/owned.json")).unwrap();
+    assert!(record.contains(VIP), "a kill leaves the record: {record}");
+    // A dry run reads it and leaves it as it is.
+    let rehearsal = Daemon::start_with(&scratch, |run| {
+        run.arg("--dry-run");
+    });
+    rehearsal.wait_up(1);
+    scratch.write("www.yaml", &policy("tcp://192.0.2.11:80", &backends, 80));
+    rehearsal.wait_reloads(1);
+    rehearsal.stop();
+    assert_eq!(fs::read_to_string(scratch.path("state/owned.json")).unwrap(), record);
+}
