@@ -87,6 +87,16 @@ fn every_example_loads_alone_and_with_the_others() {
 }
 
 #[test]
+fn the_example_of_the_reference_loads() {
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/POLICY.md");
+    let reference = fs::read_to_string(reference).unwrap();
+    let blocks: Vec<_> = reference.split("```yaml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 1);
+    let directory = directory(&[("shop.yaml", blocks[0].split("```").next().unwrap())]);
+    assert_eq!(load(directory.path()).unwrap().lints, []);
+}
+
+#[test]
 fn examples_mean_what_they_say() {
     let set = load(&examples()).unwrap().set;
     let mut found = String::new();
@@ -186,6 +196,11 @@ fn what_is_not_a_readable_file_is_a_problem() {
         "none: no policy in this directory (a policy is a file named *.yaml or *.yml)"
     );
     assert!(problem(&at("empty.yaml")).starts_with("empty.yaml:1:1: no policy in this file"));
+
+    // Sparse: it costs no disk, and it must cost no memory.
+    let huge = fs::File::create(at("huge.yaml")).unwrap();
+    huge.set_len(100 * 1024 * 1024 * 1024).unwrap();
+    assert!(problem(&at("huge.yaml")).starts_with("huge.yaml: larger than 16 MiB"));
 
     fs::create_dir(at("odd")).unwrap();
     fs::create_dir(at("odd/directory.yaml")).unwrap();

@@ -132,6 +132,7 @@ impl Composer {
             Event::SequenceEnd | Event::MappingEnd => self.end(place, report),
             Event::Alias(anchor) => self.alias(anchor, place, report),
             Event::UnresolvedAlias(name) => {
+                self.count(1, place, report)?;
                 let help = format!("define it before with `&{name}`");
                 report.error(place, format!("no anchor `&{name}` before this"), help);
                 report.settle(place);
@@ -160,8 +161,7 @@ impl Composer {
             refuse_tag(tag, place, report);
         }
         if self.open.len() == MAX_DEPTH {
-            let message = format!("nested deeper than {MAX_DEPTH} levels");
-            report.error(place, message, "no policy needs that: look for a missing bracket");
+            report_depth(place, report);
             return None;
         }
         let before = self.nodes;
@@ -211,6 +211,7 @@ impl Composer {
 
     fn alias(&mut self, anchor: usize, place: Place, report: &mut Report<'_>) -> Option<()> {
         let Some((_, inside)) = self.anchors.get(&anchor) else {
+            self.count(1, place, report)?;
             report.error(place, "an alias inside the anchor it names", "");
             report.settle(place);
             return self.complete(Node { value: Value::Null, place }, 0, 1, report);
@@ -334,21 +335,27 @@ fn merge(
 }
 
 fn report_scan_error(error: &ScanError, report: &mut Report<'_>) {
-    let marker = error.marker();
-    let place = place_of(Span::empty(*marker));
-    let place = Place { len: 1, ..place };
-    let help = match error.kind() {
-        ErrorKind::InputIo { .. } => String::new(),
-        _ => bracket_help(report, place),
-    };
+    let place = Place { len: 1, ..place_of(Span::empty(*error.marker())) };
+    if *error.kind() == ErrorKind::RecursionLimitExceeded {
+        return report_depth(place, report);
+    }
+    let help = bracket_help(report, place);
     report.error(place, format!("not valid YAML: {}", error.info()), help);
+}
+
+/// Our limit, or the parser's further out, which it meets first when it looks ahead.
+fn report_depth(place: Place, report: &mut Report<'_>) {
+    let message = format!("nested deeper than {MAX_DEPTH} levels");
+    report.error(place, message, "no policy needs that: look for a missing bracket");
 }
 
 /// Help for `[2001:db8::1]:80` without quotes, which YAML takes for a list.
 pub(crate) fn bracket_help(report: &Report<'_>, place: Place) -> String {
     let line = report.source().line(place.line);
     let found = line.match_indices('[').find_map(|(at, _)| {
-        let (inside, after) = line[at + 1..].split_once(']')?;
+        // An address is short: the rest of a long line need not be searched for its end.
+        let length = line.as_bytes()[at + 1..].iter().take(40).position(|byte| *byte == b']')?;
+        let (inside, after) = (&line[at + 1..][..length], &line[at + length + 2..]);
         inside.parse::<std::net::Ipv6Addr>().ok()?;
         Some((&line[..at], inside, after))
     });

@@ -39,7 +39,7 @@ pub(crate) struct Source {
     path: PathBuf,
     text: String,
     /// Byte offset of the start of each line, made when first needed.
-    lines: OnceLock<Vec<usize>>,
+    lines: OnceLock<Vec<u32>>,
 }
 
 impl Source {
@@ -71,8 +71,8 @@ impl Source {
         let lines = self.lines.get_or_init(|| line_starts(&self.text));
         let index = (number as usize).saturating_sub(1);
         let Some(&start) = lines.get(index) else { return "" };
-        let end = lines.get(index + 1).copied().unwrap_or(self.text.len());
-        self.text[start..end].trim_end_matches(['\r', '\n'])
+        let end = lines.get(index + 1).map_or(self.text.len(), |end| *end as usize);
+        self.text[start as usize..end].trim_end_matches(['\r', '\n'])
     }
 
     pub(crate) fn location(&self, place: Place) -> Location {
@@ -92,13 +92,14 @@ impl Source {
     }
 }
 
-/// Byte offsets after each line break (`\n`, `\r\n` or `\r`), and 0.
-fn line_starts(text: &str) -> Vec<usize> {
+/// Byte offsets after each line break (`\n`, `\r\n` or `\r`), and 0; a file is small enough.
+fn line_starts(text: &str) -> Vec<u32> {
     let bytes = text.as_bytes();
-    let breaks = bytes.iter().enumerate().filter(|&(at, &byte)| {
-        byte == b'\n' || (byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
-    });
-    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+    let ends = |at: &usize| {
+        bytes[*at] == b'\n' || (bytes[*at] == b'\r' && bytes.get(at + 1) != Some(&b'\n'))
+    };
+    let after = (0..bytes.len()).filter(ends).map(|at| u32::try_from(at + 1).unwrap_or(u32::MAX));
+    std::iter::once(0).chain(after).collect()
 }
 
 fn not_utf8(file: String, bytes: &[u8]) -> Problem {
@@ -106,7 +107,7 @@ fn not_utf8(file: String, bytes: &[u8]) -> Problem {
     let before = String::from_utf8_lossy(&bytes[..valid]);
     let starts = line_starts(&before);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let column = before[starts.last().copied().unwrap_or(0)..].chars().count() + 1;
+    let column = before[starts.last().map_or(0, |start| *start as usize)..].chars().count() + 1;
     let location = Location { file, line: count(starts.len()), column: count(column), len: 1 };
     Problem::error(location, "not UTF-8").with_help("save the file as UTF-8 text")
 }
@@ -142,17 +143,22 @@ impl<'s> Report<'s> {
 
     /// What is wrong at a place, and what to write instead (may be empty).
     pub(crate) fn error(&mut self, at: Place, message: impl AsRef<str>, help: impl AsRef<str>) {
-        if !self.settled.contains(&at) {
-            let problem = self.problem(at, message.as_ref(), help.as_ref());
-            self.keep(problem);
+        if self.settled.contains(&at) {
+            return;
         }
+        if self.problems.len() >= MAX_PROBLEMS {
+            self.uncounted += 1;
+            return;
+        }
+        let problem = self.problem(at, message.as_ref(), help.as_ref());
+        self.keep(problem);
     }
 
     /// What is legal but suspicious.
     pub(crate) fn lint(&mut self, at: Place, message: impl AsRef<str>, help: impl AsRef<str>) {
-        let problem = self.problem(at, message.as_ref(), help.as_ref()).as_lint();
-        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        if self.problems.len() < MAX_PROBLEMS {
+            let problem = self.problem(at, message.as_ref(), help.as_ref());
+            self.keep(problem.as_lint());
         }
     }
 
@@ -173,13 +179,10 @@ impl<'s> Report<'s> {
         Problem { snippet, ..problem }
     }
 
+    /// Several services may lead to the same complaint about one real server.
     fn keep(&mut self, problem: Problem) {
-        if self.problems.contains(&problem) {
-            return;
-        }
-        match self.problems.len() < MAX_PROBLEMS {
-            true => self.problems.push(problem),
-            false => self.uncounted += 1,
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 }

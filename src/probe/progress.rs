@@ -11,6 +11,9 @@ use tokio::time::Instant;
 use super::outcome::{Outcome, Phases, Reason};
 use super::target::{CheckKind, TextMatch};
 
+/// Timers are up to some milliseconds late on any machine; that is no stall.
+const SHORTEST_STALL: Duration = Duration::from_millis(50);
+
 /// Why an attempt ended before it passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -122,7 +125,19 @@ impl Progress {
     }
 
     /// What to say when the deadline strikes now.
+    ///
+    /// A deadline that strikes much too late says that this process did not run, so that an
+    /// answer may have lain there unread: the director's trouble, not the real server's.
     pub(super) fn timed_out(&self, kind: &CheckKind, timeout: Duration) -> Failure {
+        let late = self.start.elapsed().saturating_sub(timeout);
+        if late > (timeout / 2).max(SHORTEST_STALL) {
+            let detail = format!(
+                "the director was too busy to look: its deadline of {} struck {} late",
+                brief(timeout),
+                brief(late)
+            );
+            return Failure::new(Reason::Resources, detail);
+        }
         let within = format!("within {}", brief(timeout));
         let Some(connected) = self.connected.get() else {
             return Failure::new(Reason::ConnectTimeout, format!("not connected {within}"));

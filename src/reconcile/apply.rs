@@ -2,14 +2,16 @@
 //!
 //! The table may have changed since it was read, so two answers are not failures: an addition of
 //! what exists becomes an edit, a deletion of what is gone is done. Everything else is reported
-//! and left to the next pass.
+//! and left to the next pass. While a service lacks something it should have gained, what no
+//! policy declares stays in it: half of a swap would leave it with less than before.
 
 use std::collections::BTreeMap;
 
 use crate::ipvs::model::{Change, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError, memory};
 
-use super::plan::{Plan, Step};
+use super::desired::Why;
+use super::plan::{Phase, Plan, Step};
 
 /// What came of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Failure {
     pub step: usize,
     /// What the kernel answered.
     pub error: IpvsError,
-    /// Destinations of the same service that could not be added because this one failed.
+    /// Steps of the same service that were not done because this one failed.
     pub consequences: usize,
 }
 
@@ -67,11 +69,23 @@ pub fn apply(ipvs: &mut dyn Ipvs, plan: &Plan) -> Applied {
     let mut report = Report::default();
     let mut first = 0;
     for phase in plan.steps.chunk_by(|left, right| left.phase() == right.phase()) {
-        for (offset, (step, answer)) in phase.iter().zip(run(ipvs, phase)).enumerate() {
-            report.note(first + offset, step, answer);
+        let held_back = |step: &Step| {
+            step.phase() == Phase::Remove
+                && step.why == Why::Undeclared
+                && report.broken.contains_key(step.change.service())
+        };
+        let (stay, go): (Vec<_>, Vec<_>) =
+            (first..).zip(phase).partition(|(_, step)| held_back(step));
+        for (index, step) in stay {
+            report.consequence(index, step.change.service());
+        }
+        let steps: Vec<&Step> = go.iter().map(|(_, step)| *step).collect();
+        for ((index, step), answer) in go.into_iter().zip(run(ipvs, &steps)) {
+            report.note(index, step, answer);
         }
         first += phase.len();
     }
+    report.applied.undone.sort_unstable();
     report.applied
 }
 
@@ -96,7 +110,7 @@ pub fn believed(table: &mut Table, plan: &Plan, applied: &Applied) {
 /// The answer to a step, and whether it showed that the table was not as planned against.
 type Answer = (Result<(), IpvsError>, bool);
 
-fn run(ipvs: &mut dyn Ipvs, steps: &[Step]) -> Vec<Answer> {
+fn run(ipvs: &mut dyn Ipvs, steps: &[&Step]) -> Vec<Answer> {
     let changes: Vec<Change> = steps.iter().map(|step| step.change.clone()).collect();
     let mut answers: Vec<Answer> =
         execute(ipvs, &changes).into_iter().map(|answer| (answer, false)).collect();
@@ -155,7 +169,7 @@ fn as_edit(change: &Change) -> Option<Change> {
 #[derive(Default)]
 struct Report {
     applied: Applied,
-    /// Services that could not be set up, with the index of their failure.
+    /// Services that lack something they should have gained, with the index of the first failure.
     broken: BTreeMap<ServiceKey, usize>,
 }
 
@@ -167,19 +181,24 @@ impl Report {
             self.applied.surprises += usize::from(surprise);
             return;
         };
-        self.applied.undone.push(index);
         let service = step.change.service();
-        if error == IpvsError::NoSuchService
-            && let Some(cause) = self.broken.get(service)
-        {
-            self.applied.failures[*cause].consequences += 1;
+        if error == IpvsError::NoSuchService && self.consequence(index, service) {
             return;
         }
-        if matches!(step.change, Change::AddService(..)) {
-            self.broken.insert(*service, self.applied.failures.len());
+        self.applied.undone.push(index);
+        if matches!(step.phase(), Phase::SetUp | Phase::Raise) {
+            self.broken.entry(*service).or_insert(self.applied.failures.len());
         }
         self.applied.surprises += usize::from(surprise);
         self.applied.failures.push(Failure { step: index, error, consequences: 0 });
+    }
+
+    /// Folds a step that is not done into the failure that stopped it, if there is one.
+    fn consequence(&mut self, index: usize, service: &ServiceKey) -> bool {
+        let Some(cause) = self.broken.get(service) else { return false };
+        self.applied.failures[*cause].consequences += 1;
+        self.applied.undone.push(index);
+        true
     }
 }
 
@@ -190,7 +209,6 @@ mod tests {
     use crate::ipvs::model::{
         DestinationConfig, DestinationKey, Forwarding, Scheduler, ServiceConfig, ServiceFlags,
     };
-    use crate::reconcile::desired::Why;
     use crate::reconcile::plan::Before;
 
     const SERVICE: &str = "tcp://192.0.2.1:80";
@@ -331,6 +349,22 @@ mod tests {
         let mut cached = Table::new();
         believed(&mut cached, &plan, &applied);
         assert!(cached.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_declares_stays_while_its_successor_is_refused() {
+        let mut kernel =
+            Memory::new(table(&[Change::AddService(service(), wlc()), add(1, 1), add(2, 1)]));
+        let mut plan = plan([add(3, u32::MAX), delete(1), delete(2)]);
+        plan.steps[1].why = Why::Undeclared;
+        plan.steps[2].why = Why::Down(None);
+        let applied = apply(&mut kernel, &plan);
+        assert_eq!((applied.done, applied.undone.as_slice()), (1, [0, 1].as_slice()));
+        assert_eq!(applied.failures.len(), 1);
+        assert_eq!(applied.failures[0].consequences, 1);
+        let after = kernel.table().unwrap();
+        let left: Vec<_> = after[&service()].destinations.keys().copied().collect();
+        assert_eq!(left, [server(1)], "what is down goes all the same");
     }
 
     #[test]

@@ -27,13 +27,15 @@ use crate::policy::model::PolicySet;
 /// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// As many refused steps as a report names.
+const MOST_FAILURES: usize = 100;
 
 /// What the last pass found and did.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The table as believed after the pass; `None` until it could be read once.
+    /// The table as it was after the last pass that began with a read; `None` until then.
     pub table: Option<Arc<Table>>,
-    /// When the table was last read.
+    /// When that read was.
     pub read_at: Option<Instant>,
     /// What should be.
     pub desired: Arc<Desired>,
@@ -41,7 +43,7 @@ pub struct Report {
     pub plan: Arc<Plan>,
     /// Virtual services on record as ours.
     pub owned: Owned,
-    /// Steps of that plan that the kernel refused, with its reasons.
+    /// Steps of that plan that were not done, with the kernel's reasons; the first hundred.
     pub failures: Vec<String>,
     /// Why the last pass could not plan at all, or could not record what is owned.
     pub error: Option<String>,
@@ -73,6 +75,8 @@ pub struct Driver {
     resync: Duration,
     pause: Duration,
     last_set: Option<Arc<PolicySet>>,
+    /// What the table holds as far as we know: the last read and our changes since.
+    believed: Option<Table>,
     /// The last plan met a table other than the one it was made for.
     surprised: bool,
     report: Report,
@@ -83,7 +87,16 @@ impl Driver {
     /// at the start; a rehearsal has no store.
     pub fn new(ipvs: Box<dyn Ipvs>, store: Option<Store>, owned: Owned, resync: Duration) -> Self {
         let report = Report { owned, ..Report::default() };
-        Self { ipvs, store, resync, pause: FIRST_PAUSE, last_set: None, surprised: false, report }
+        Self {
+            ipvs,
+            store,
+            resync,
+            pause: FIRST_PAUSE,
+            last_set: None,
+            believed: None,
+            surprised: false,
+            report,
+        }
     }
 
     /// Reconciles until the sender of views is gone. The table stays as it is then.
@@ -135,50 +148,54 @@ impl Driver {
         let same_policies =
             self.last_set.as_ref().is_some_and(|last| Arc::ptr_eq(last, &view.policies));
         let trusted = same_policies && !self.surprised && self.report.failures.is_empty();
-        let fresh = fresh || !trusted || self.report.table.is_none();
-        let before = self.report.table.clone();
-        if fresh && let Err(error) = self.read() {
-            self.note_error(format!("cannot read the IPVS table: {error}"));
-            return false;
-        }
-        let Some(observed) = self.report.table.clone() else { return false };
-        let desired = desired(view, &observed);
-        let mut plan = plan(&observed, &desired, &self.report.owned);
-        drop(observed);
-        if let Some(before) = before.filter(|_| fresh) {
+        let fresh = fresh || !trusted || self.believed.is_none();
+        let (mut table, before) = match self.observe(fresh) {
+            Ok(tables) => tables,
+            Err(error) => {
+                self.note_error(format!("cannot read the IPVS table: {error}"));
+                return false;
+            }
+        };
+        let desired = desired(view, &table);
+        let mut plan = plan(&table, &desired, &self.report.owned);
+        if let Some(before) = before {
             mark_repairs(&mut plan, &before);
         }
-        self.report.desired = Arc::new(desired);
-        self.execute(plan);
+        // The old one goes after the write: freeing ten thousand entries takes its time.
+        let old = std::mem::replace(&mut self.report.desired, Arc::new(desired));
+        self.execute(plan, &mut table);
+        drop(old);
+        if fresh {
+            self.report.table = Some(Arc::new(table.clone()));
+        }
+        self.believed = Some(table);
         self.last_set = Some(Arc::clone(&view.policies));
         !self.surprised && self.report.failures.is_empty() && self.report.error.is_none()
     }
 
-    fn read(&mut self) -> Result<(), IpvsError> {
+    /// The table to plan against, and after a read also what it was believed to be before.
+    fn observe(&mut self, fresh: bool) -> Result<(Table, Option<Table>), IpvsError> {
+        if let Some(believed) = self.believed.take_if(|_| !fresh) {
+            return Ok((believed, None));
+        }
         let table = self.ipvs.table().inspect_err(|_| self.report.totals.failed_reads += 1)?;
-        self.report.table = Some(Arc::new(table));
         self.report.read_at = Some(now());
-        Ok(())
+        Ok((table, self.believed.take()))
     }
 
-    /// Records, applies and accounts for a plan.
-    fn execute(&mut self, plan: Plan) {
+    /// Records, applies and accounts for a plan; the table follows what was done.
+    fn execute(&mut self, plan: Plan, table: &mut Table) {
         let claimed = self.record(self.report.owned.claim(&self.report.desired));
         let applied = apply(self.ipvs.as_mut(), &plan);
-        if let Some(table) = &mut self.report.table {
-            if !plan.steps.is_empty() {
-                believed(Arc::make_mut(table), &plan, &applied);
-            }
-            let settled = self.report.owned.settle(&self.report.desired, table);
-            let recorded = claimed.and_then(|()| self.record(settled));
-            match recorded {
-                Ok(()) => self.report.error = None,
-                Err(error) => self.note_error(error),
-            }
+        believed(table, &plan, &applied);
+        let settled = self.report.owned.settle(&self.report.desired, table);
+        match claimed.and_then(|()| self.record(settled)) {
+            Ok(()) => self.report.error = None,
+            Err(error) => self.note_error(error),
         }
         self.surprised = applied.surprises > 0;
-        log(&plan, &applied, &self.report.failures);
         self.account(&plan, &applied);
+        log_done(&plan, &applied);
         self.report.plan = Arc::new(plan);
     }
 
@@ -194,7 +211,23 @@ impl Driver {
         totals.changes += applied.done as u64;
         totals.repairs += applied.repaired as u64;
         totals.refused += applied.undone.len() as u64;
-        self.report.failures = applied.failures.iter().map(|it| failure_text(plan, it)).collect();
+        let text = |failure: &Failure| {
+            let more = match failure.consequences {
+                0 => String::new(),
+                number => format!(" (and so not done: {number} more of this service)"),
+            };
+            format!("{}: {}{more}", plan.steps[failure.step], failure.error)
+        };
+        let failures = applied.failures.iter().take(MOST_FAILURES).map(text).collect();
+        let known = std::mem::replace(&mut self.report.failures, failures);
+        // Ten thousand refusals for one reason are one line, and the same ones again are none.
+        if known != self.report.failures {
+            for (error, steps) in applied.causes() {
+                let example = applied.failures.iter().find(|it| it.error == *error);
+                let step = example.map(|it| plan.steps[it.step].to_string()).unwrap_or_default();
+                error!(steps, reason = %error, "refused: {step}");
+            }
+        }
     }
 
     /// Remembers why there is no progress, and logs it once.
@@ -206,14 +239,8 @@ impl Driver {
     }
 }
 
-/// One line per change, in the words of the plan. A refusal that was logged is not logged again.
-fn log(plan: &Plan, applied: &Applied, known: &[String]) {
-    for failure in &applied.failures {
-        let text = failure_text(plan, failure);
-        if !known.contains(&text) {
-            error!(service = %plan.steps[failure.step].change.service(), "refused: {text}");
-        }
-    }
+/// One line per change that was made, in the words of the plan.
+fn log_done(plan: &Plan, applied: &Applied) {
     let mut undone = applied.undone.iter().peekable();
     for (index, step) in plan.steps.iter().enumerate() {
         if undone.next_if_eq(&&index).is_some() {
@@ -227,14 +254,6 @@ fn log(plan: &Plan, applied: &Applied, known: &[String]) {
             info!(%service, destination, "{step}");
         }
     }
-}
-
-fn failure_text(plan: &Plan, failure: &Failure) -> String {
-    let consequences = match failure.consequences {
-        0 => String::new(),
-        number => format!(" (and so {number} destinations of it)"),
-    };
-    format!("{}: {}{consequences}", plan.steps[failure.step], failure.error)
 }
 
 /// An error with everything that caused it.

@@ -4,13 +4,14 @@
 //! meet often.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use pointsman::health::Health;
 use pointsman::ipvs::memory::{self, Memory};
 use pointsman::ipvs::model::{
-    Change, Connections, Destination, DestinationConfig, DestinationKey, Forwarding, Persistence,
-    Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
+    Change, Connections, Destination, DestinationConfig, DestinationKey, Family, Forwarding,
+    Persistence, Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
 };
 use pointsman::ipvs::{Ipvs, IpvsError};
 use pointsman::policy::model::{DeclaredDestination, OnDown};
@@ -31,8 +32,8 @@ const SERVICES: [&str; 5] = [
     "fwmark://7",
     "fwmark://7/inet6",
 ];
-const ADDRESSES: [&str; 6] =
-    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "2001:db8::a", "2001:db8::b"];
+/// Real servers by number; each has an address of either family.
+const SERVERS: [u8; 6] = [1, 2, 3, 4, 5, 6];
 /// Mostly one, so that observed and declared destinations are often the same.
 const PORTS: [u16; 4] = [80, 80, 80, 8080];
 
@@ -343,15 +344,25 @@ fn tables() -> impl Strategy<Value = Table> {
         );
         prop::collection::vec(each, keys.len()).prop_map(move |services| {
             let keys = keys.iter().map(|key| key.parse().unwrap());
-            keys.zip(services).map(|(key, (config, found))| (key, service(config, found))).collect()
+            keys.zip(services)
+                .map(|(key, (config, found))| (key, service(&key, config, found)))
+                .collect()
         })
     })
 }
 
-fn service(config: ServiceConfig, found: BTreeMap<DestinationKey, DestinationConfig>) -> Service {
+fn service(
+    key: &ServiceKey,
+    config: ServiceConfig,
+    found: BTreeMap<(u8, u16), DestinationConfig>,
+) -> Service {
     let connections = Connections { active: 1, inactive: 2, persistent: 3 };
-    let destinations =
-        found.into_iter().map(|(key, config)| (key, Destination { config, connections })).collect();
+    let destinations = found
+        .into_iter()
+        .map(|((server, port), config)| {
+            (destination(key, server, port), Destination { config, connections })
+        })
+        .collect();
     Service { config, destinations }
 }
 
@@ -370,20 +381,20 @@ fn policies() -> impl Strategy<Value = Vec<Draft>> {
 
 fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = Draft> {
     let on_down = select(vec![OnDown::Remove, OnDown::Quiesce]);
-    let servers = subsequence(ADDRESSES.to_vec(), 1..=4).prop_flat_map(|addresses| {
-        let count = addresses.len();
+    let servers = subsequence(SERVERS.to_vec(), 1..=4).prop_flat_map(|numbers| {
+        let count = numbers.len();
         let configs = prop::collection::vec(destination_configs(), count);
         let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..3), count);
-        (Just(addresses), configs, health)
+        (Just(numbers), configs, health)
     });
     let services = prop::collection::vec((service_configs(), select(PORTS.to_vec())), keys.len());
     (on_down, servers, services).prop_map(
-        move |(on_down, (addresses, configs, verdicts), services)| {
-            let declare = |port| {
-                let servers = addresses.iter().zip(&configs);
+        move |(on_down, (numbers, configs, verdicts), services)| {
+            let declare = |service: &ServiceKey, port| {
+                let servers = numbers.iter().zip(&configs);
                 servers
-                    .map(|(address, config)| DeclaredDestination {
-                        key: DestinationKey { address: address.parse().unwrap(), port },
+                    .map(|(number, config)| DeclaredDestination {
+                        key: destination(service, *number, port),
                         config: *config,
                     })
                     .collect()
@@ -391,7 +402,10 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
             let services = keys
                 .iter()
                 .zip(services)
-                .map(|(key, (config, port))| (key.parse().unwrap(), config, declare(port)))
+                .map(|(key, (config, port))| {
+                    let key = key.parse().unwrap();
+                    (key, config, declare(&key, port))
+                })
                 .collect();
             Draft { name: name.to_owned(), on_down, services, verdicts }
         },
@@ -415,9 +429,17 @@ fn service_configs() -> impl Strategy<Value = ServiceConfig> {
     )
 }
 
-fn destination_keys() -> impl Strategy<Value = DestinationKey> {
-    (select(ADDRESSES.to_vec()), select(PORTS.to_vec()))
-        .prop_map(|(address, port)| DestinationKey { address: address.parse().unwrap(), port })
+/// A real server's destination under a service: at its address of that family.
+fn destination(service: &ServiceKey, number: u8, port: u16) -> DestinationKey {
+    let address = match service.family() {
+        Family::Inet => IpAddr::from([10, 0, 0, number]),
+        Family::Inet6 => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)]),
+    };
+    DestinationKey { address, port }
+}
+
+fn destination_keys() -> impl Strategy<Value = (u8, u16)> {
+    (select(SERVERS.to_vec()), select(PORTS.to_vec()))
 }
 
 fn destination_configs() -> impl Strategy<Value = DestinationConfig> {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pointsman::health::OutcomeKind;
 use pointsman::probe::Prober;
@@ -120,4 +121,19 @@ async fn read_to_end(stream: &mut tokio::net::TcpStream) {
     let mut request = Vec::new();
     let all = stream.read_to_end(&mut request);
     tokio::time::timeout(LONG, all).await.expect("the socket is still open").unwrap();
+}
+
+/// A director that got no processor for a while may have an answer lying there unread.
+#[tokio::test]
+async fn a_director_that_stood_still_blames_nobody() {
+    let address = serve(vec![Step::Hang]).await;
+    let target = http(address, get(), Duration::from_millis(100));
+    let stall = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        std::thread::park_timeout(Duration::from_millis(400));
+    };
+    let prober = NetworkProber::new();
+    let (outcome, ()) = tokio::join!(prober.probe(&target), stall);
+    expect("stalled", &outcome, Reason::Resources, "the director was too busy to look");
+    assert_eq!(outcome.kind, OutcomeKind::Inconclusive);
 }

@@ -1,0 +1,162 @@
+//! Edits of the policies under load. A good one disturbs nobody but what it removes; a bad one
+//! changes nothing and is shown with its place.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::clock::{PATIENCE, now};
+use crate::daemon::{Daemon, Policies, policy, program, until_status};
+use crate::observer::{Lines, holds, services};
+use crate::site::{Site, VIP1, VIP2};
+
+const FIRST: [&str; 2] = ["tcp://202.96.128.166:80", "tcp://202.96.128.166:443"];
+const SECOND: [&str; 1] = ["tcp://221.5.88.88:80"];
+
+pub(crate) fn servers_and_weights() {
+    let site = Site::new();
+    let tap = site.tap();
+    let all = site.addresses();
+    let policies = Policies::new("www.yaml", &www(80, &all[..3]));
+    let daemon = Daemon::start(&policies, &[]);
+    site.table.until_exactly("three in", PATIENCE, &table(&FIRST, 80, &all[..3]));
+    let asked = [&format!("{VIP1}:80")[..], &format!("{VIP1}:443")];
+    let traffic = site.traffic(&asked);
+    traffic.hears(&["rs232", "rs233", "rs234"]);
+    let mut mark = tap.mark();
+    let mut wrote = |expected: &[(&'static str, usize)]| {
+        let writes = tap.writes_since(mark);
+        assert_eq!(writes, BTreeMap::from_iter(expected.iter().copied()));
+        mark = tap.mark();
+    };
+
+    policies.write("www.yaml", &www(40, &all[..3]));
+    site.table.until_exactly("weights edited", PATIENCE, &table(&FIRST, 40, &all[..3]));
+    wrote(&[("set destination", 6)]);
+
+    policies.replace("www.yaml", &www(40, &all));
+    site.table.until_exactly("one more", PATIENCE, &table(&FIRST, 40, &all));
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+    wrote(&[("new destination", 2)]);
+
+    policies.replace("www.yaml", &www(40, &all[1..]));
+    let removed = site.table.until_exactly("one less", PATIENCE, &table(&FIRST, 40, &all[1..]));
+    traffic.carry_on(100);
+    wrote(&[("delete destination", 2)]);
+
+    policies.write("more.yaml", &policy(&SECOND, "forwarding: direct", &all[1..], 80));
+    let mut both = table(&FIRST, 40, &all[1..]);
+    both.extend(table(&SECOND, 1, &all[1..]));
+    site.table.until_exactly("a drop-in more", PATIENCE, &both);
+    traffic.turn_to(&[asked[0], asked[1], &format!("{VIP2}:80")]);
+    traffic.carry_on(100);
+    wrote(&[("new destination", 3), ("new service", 1)]);
+
+    traffic.turn_to(&asked);
+    traffic.carry_on(50);
+    policies.remove("more.yaml");
+    site.table.until_exactly("a drop-in less", PATIENCE, &table(&FIRST, 40, &all[1..]));
+    traffic.carry_on(50);
+    wrote(&[("delete service", 1)]);
+
+    let requests = traffic.stop();
+    // What the removed one had not answered yet is lost with it.
+    site.assert_none_failed(&requests, |it| {
+        it.begun <= removed && !site.servers[1..].iter().any(|stays| stays.has_met(it.source))
+    });
+    // Nobody lost their health by an edit.
+    let mut turns = daemon.transitions();
+    turns.sort();
+    assert_eq!(turns, all.iter().map(|address| format!("{address}:80 up")).collect::<Vec<_>>());
+}
+
+pub(crate) fn refused() {
+    let site = Site::new();
+    let tap = site.tap();
+    let all = site.addresses();
+    let good = www(80, &all);
+    let policies = Policies::new("www.yaml", &good);
+    let daemon = Daemon::start(&policies, &[]);
+    let full = table(&FIRST, 80, &all);
+    site.table.until_exactly("all in", PATIENCE, &full);
+    let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+    let (mark, begun) = (tap.mark(), now());
+
+    let file = policies.directory.join("www.yaml").display().to_string();
+    let misspelt = good.replace("scheduler:", "schedular:");
+    let wrong = good.replace(all[2], "www.example.com");
+    let twice = good.replace(all[2], all[1]);
+    for (text, place, what) in [
+        (misspelt.as_str(), ":4:1", "scheduler"),
+        (&wrong, ":10:5", "`www.example.com`"),
+        (&twice, ":10:5", "192.168.16.233"),
+        ("virtual_services: [\n", "", ""),
+        ("", "", ""),
+    ] {
+        policies.replace("www.yaml", text);
+        let problem = is_refused(&format!("{text:?}"));
+        assert!(problem.contains(&format!("{file}{place}")), "{place}: {problem}");
+        assert!(problem.contains(what), "{what}: {problem}");
+        traffic.carry_on(20);
+        policies.write("www.yaml", &good);
+        is_accepted();
+    }
+
+    // The last policy goes, then the directory with it.
+    policies.remove("www.yaml");
+    is_refused("an empty directory");
+    fs::remove_dir(&policies.directory).unwrap();
+    let problem = until_status("the loss is seen", |status| {
+        let refused = status.policies.refused.as_ref();
+        refused.is_some_and(|it| it.problems[0].contains("no such file or directory"))
+    });
+    assert!(problem.is_degraded());
+    traffic.carry_on(20);
+    fs::create_dir(&policies.directory).unwrap();
+    policies.write("www.yaml", &good);
+    is_accepted();
+
+    assert_eq!(site.table.states_since(begun), [full]);
+    assert_eq!(tap.writes_since(mark), BTreeMap::new());
+    let requests = traffic.stop();
+    site.assert_none_failed(&requests, |_| false);
+    let refusals = daemon.log().into_iter().filter(|it| it.message.starts_with("reload refused"));
+    assert!(refusals.clone().count() >= 7);
+    assert!(refusals.into_iter().all(|line| line.level == "ERROR"));
+
+    // After all that it still follows.
+    policies.write("www.yaml", &www(80, &all[1..]));
+    site.table.until("a good edit", PATIENCE, |lines| !holds(lines, all[0]));
+}
+
+/// Waits until the last edit is refused; the first problem with it.
+fn is_refused(what: &str) -> String {
+    let status = until_status(&format!("{what} is refused"), |it| it.policies.refused.is_some());
+    let output = program("status").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let problem = status.policies.refused.unwrap().problems.remove(0);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("REFUSED"), "{text}");
+    assert!(text.contains(problem.lines().next().unwrap()), "{text}");
+    problem
+}
+
+fn is_accepted() {
+    let status = until_status("the good policy is back", |it| it.policies.refused.is_none());
+    assert!(!status.is_degraded());
+}
+
+fn www(weight: u32, servers: &[&str]) -> String {
+    policy(&FIRST, &format!("forwarding: direct\nweight: {weight}"), servers, 80)
+}
+
+fn table(keys: &[&str], weight: u32, addresses: &[&str]) -> Lines {
+    let mut lines = Lines::new();
+    for key in keys {
+        let port = key.rsplit_once(':').unwrap().1;
+        let destination = |address| format!("{address}:{port} weight {weight} direct");
+        let destinations: Vec<_> = addresses.iter().map(destination).collect();
+        lines.extend(services(&[key], "rr", &destinations));
+    }
+    lines
+}

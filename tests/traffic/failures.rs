@@ -1,0 +1,163 @@
+//! Every way in which a real server stops serving: out of the table within
+//! `fall × interval + timeout`, from then on not one failed request, and back after `rise` passes.
+
+use std::time::{Duration, Instant};
+
+use crate::client::Request;
+use crate::clock::{PATIENCE, SLACK};
+use crate::daemon::{Daemon, FALL, INTERVAL, Policies, RISE, TIMEOUT, policy, status};
+use crate::observer::{Lines, holds, services};
+use crate::server::Mode;
+use crate::site::{Site, VIP1};
+
+pub(crate) fn under_direct() {
+    let site = Site::new();
+    let scenario = Scenario {
+        keys: [format!("tcp://{VIP1}:80"), format!("tcp://{VIP1}:443")],
+        entries: [format!("tcp://{VIP1}:80"), format!("tcp://{VIP1}:443")],
+        ports: [80, 443],
+        forwarding: "direct",
+    };
+    scenario.play(&site);
+}
+
+pub(crate) fn under_masq() {
+    let site = Site::new();
+    let keys = [format!("tcp://{VIP1}:80"), format!("tcp://{VIP1}:443")];
+    let entry = |key: &str, port| format!("{{ service: \"{key}\", port: {port} }}");
+    let scenario = Scenario {
+        entries: [entry(&keys[0], 8080), entry(&keys[1], 8443)],
+        keys,
+        ports: [8080, 8443],
+        forwarding: "masq",
+    };
+    let (policies, daemon) = scenario.play(&site);
+    scenario.quiesce(&site, &policies);
+    drop(daemon);
+}
+
+struct Scenario {
+    keys: [String; 2],
+    entries: [String; 2],
+    ports: [u16; 2],
+    forwarding: &'static str,
+}
+
+/// When a real server failed and when that was seen in the table.
+struct Outage {
+    failed: Instant,
+    gone: Instant,
+}
+
+impl Outage {
+    fn excuses(&self, request: &Request) -> bool {
+        request.ended >= self.failed && request.begun <= self.gone
+    }
+}
+
+impl Scenario {
+    fn play(&self, site: &Site) -> (Policies, Daemon) {
+        let policies = Policies::new("www.yaml", &self.policy(site, "remove"));
+        let daemon = Daemon::start(&policies, &[]);
+        let full = self.table(&site.addresses());
+        site.table.until_exactly("all in", PATIENCE, &full);
+        let targets = [&format!("{VIP1}:80")[..], &format!("{VIP1}:443")];
+        let traffic = site.traffic(&targets);
+        let mut outages = Vec::new();
+        for (index, mode) in
+            [Mode::Hang, Mode::Unavailable, Mode::Refuse, Mode::Reset].into_iter().enumerate()
+        {
+            traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+            let outage = self.fail(site, index, mode);
+            traffic.carry_on(100);
+            self.recover(site, index, mode);
+            outages.push(outage);
+        }
+        traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+        let requests = traffic.stop();
+        site.assert_none_failed(&requests, |it| outages.iter().any(|outage| outage.excuses(it)));
+        assert_eq!(status().table.drift_repaired, 0);
+        (policies, daemon)
+    }
+
+    /// A real server fails and goes; the others stay.
+    fn fail(&self, site: &Site, index: usize, mode: Mode) -> Outage {
+        let victim = &site.servers[index];
+        let others: Vec<_> =
+            site.addresses().into_iter().filter(|address| *address != victim.address).collect();
+        let failed = victim.turn(mode);
+        let limit = INTERVAL * FALL + TIMEOUT;
+        let what = format!("{mode:?}: out");
+        let gone = site.table.until_exactly(&what, limit + SLACK, &self.table(&others));
+        print!("  {} {mode:?}: out after {:?} (at most {limit:?})", self.forwarding, gone - failed);
+        let answers = victim.probes_since(failed);
+        match answers.iter().rfind(|probe| probe.at <= gone) {
+            Some(last) => println!(", {:?} after its last answer", gone - last.at),
+            None => println!(),
+        }
+        Outage { failed, gone }
+    }
+
+    /// It serves again and comes back, not before enough passes.
+    fn recover(&self, site: &Site, index: usize, mode: Mode) {
+        let server = &site.servers[index];
+        let served = server.turn(Mode::Serve);
+        let limit = INTERVAL * RISE + TIMEOUT;
+        let full = self.table(&site.addresses());
+        let back = site.table.until_exactly("back", limit + SLACK, &full);
+        let answers = server.probes_since(served);
+        let passes = answers.iter().filter(|probe| probe.passed && probe.at <= back).count();
+        println!(
+            "  {} {mode:?}: back after {:?} (at most {limit:?}) and {passes} passes",
+            self.forwarding,
+            back - served
+        );
+        assert_eq!(passes, RISE as usize);
+    }
+
+    /// With `on_down: quiesce` a real server that is merely slow loses no request at all: those it
+    /// has go on, new ones go elsewhere.
+    fn quiesce(&self, site: &Site, policies: &Policies) {
+        policies.replace("www.yaml", &self.policy(site, "quiesce"));
+        let targets = [&format!("{VIP1}:80")[..], &format!("{VIP1}:443")];
+        let traffic = site.traffic(&targets);
+        traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+        // The policy is in force when there is no other way for the real server to go.
+        crate::daemon::until_status("the edit is in force", |status| status.policies.reloads == 1);
+        let victim = &site.servers[0];
+        victim.turn(Mode::Slow);
+        let still = |port| format!("{}:{port} weight 0 masq", victim.address);
+        let limit: Duration = INTERVAL * FALL + TIMEOUT + SLACK;
+        site.table.until("quiesced", limit, |lines| {
+            let is_still =
+                |(key, port): (&String, _)| lines.contains(&format!("{key} {}", still(port)));
+            self.keys.iter().zip(self.ports).all(is_still)
+        });
+        traffic.carry_on(100);
+        victim.turn(Mode::Serve);
+        let full = self.table(&site.addresses());
+        site.table.until_exactly("at work again", PATIENCE, &full);
+        traffic.hears(&["rs232"]);
+        let requests = traffic.stop();
+        site.assert_none_failed(&requests, |_| false);
+        assert!(holds(&site.table.lines(), &victim.address));
+    }
+
+    fn policy(&self, site: &Site, on_down: &str) -> String {
+        let settings = format!("forwarding: {}\nweight: 80\non_down: {on_down}", self.forwarding);
+        let entries = self.entries.each_ref().map(String::as_str);
+        policy(&entries, &settings, &site.addresses(), self.ports[0])
+    }
+
+    fn table(&self, addresses: &[&str]) -> Lines {
+        let mut lines = Lines::new();
+        for (key, port) in self.keys.iter().zip(self.ports) {
+            let destinations: Vec<_> = addresses
+                .iter()
+                .map(|address| format!("{address}:{port} weight 80 {}", self.forwarding))
+                .collect();
+            lines.extend(services(&[key], "rr", &destinations));
+        }
+        lines
+    }
+}

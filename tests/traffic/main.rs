@@ -1,0 +1,57 @@
+//! The whole of it: `pointsman run` on a real kernel, in a guest with a namespace for the client,
+//! the director and each real server, with users asking by way of the virtual addresses the whole
+//! time. Their requests are counted, and every state of the table is seen.
+//!
+//! Run with `--nocapture` to see what each scenario measured.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client;
+mod clock;
+mod daemon;
+mod edits;
+mod failures;
+mod families;
+mod hands;
+mod observer;
+mod refusals;
+mod rehearsal;
+mod restart;
+mod script;
+mod server;
+mod site;
+mod tap;
+
+use std::time::Duration;
+
+use common::uml::in_guest;
+
+/// Each scenario ends by itself in much less.
+const DEADLINE: Duration = Duration::from_secs(180);
+
+macro_rules! in_guests {
+    ($($name:ident: $body:path;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                in_guest(stringify!($name), DEADLINE, $body);
+            }
+        )*
+    };
+}
+
+in_guests! {
+    the_script: script::one_check_decides_four_services;
+    direct_failures: failures::under_direct;
+    masq_failures: failures::under_masq;
+    edits_under_load: edits::servers_and_weights;
+    bad_edits_under_load: edits::refused;
+    killed_under_load: restart::kill_and_restart;
+    changed_by_hand: hands::drift_is_repaired;
+    dry_run: rehearsal::says_what_run_does;
+    refusals: refusals::name_what_is_missing;
+    other_families: families::udp_and_ipv6;
+}

@@ -1,0 +1,89 @@
+//! What is missing has a name: the module, the capability, a good policy.
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use crate::clock::{PATIENCE, until};
+use crate::common::netns::{Process, shell};
+use crate::daemon::{Policies, policy, program, state, status};
+
+const MODPROBE: &str = "/proc/sys/kernel/modprobe";
+
+pub(crate) fn name_what_is_missing() {
+    let text = policy(&["tcp://192.0.2.1:80"], "forwarding: direct", &["127.0.0.1"], 80);
+    let policies = Policies::new("www.yaml", &text);
+    without_a_module(&policies);
+    without_the_capability(&policies);
+    without_a_good_policy(&policies);
+}
+
+/// `run` or `plan` with these policies, in the guest's own namespace.
+fn command(name: &str, policies: &Policies) -> Command {
+    let mut command = program(name);
+    command.arg("--policies").arg(&policies.directory).args(["--state-dir", &state()]);
+    command
+}
+
+/// The same with a part of root's privileges.
+fn without(capability: &str, name: &str, policies: &Policies) -> Command {
+    let whole = command(name, policies);
+    let mut command = Command::new("setpriv");
+    command.args([&format!("--bounding-set=-{capability}"), "--"]).arg(whole.get_program());
+    command.args(whole.get_args()).stdin(Stdio::null());
+    command
+}
+
+fn fails(mut command: Command, code: i32, words: &[&str]) -> Output {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    println!("  {text}");
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(output.stdout.is_empty());
+    for word in words {
+        assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+    output
+}
+
+fn without_a_module(policies: &Policies) {
+    let loader = fs::read_to_string(MODPROBE).unwrap();
+    fs::write(MODPROBE, "/bin/false").unwrap();
+    for name in ["run", "plan"] {
+        fails(command(name, policies), 1, &["the kernel has no IPVS", "modprobe ip_vs"]);
+    }
+    fs::write(MODPROBE, loader.trim()).unwrap();
+}
+
+fn without_the_capability(policies: &Policies) {
+    fails(without("net_admin", "plan", policies), 1, &["CAP_NET_ADMIN"]);
+    let log = "/tmp/denied.log";
+    let mut run = without("net_admin", "run", policies);
+    run.args(["--log-file", log]);
+    let daemon = Process(run.spawn().unwrap());
+    let line = until("the log names the capability", PATIENCE, || {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        text.lines().find(|line| line.contains("CAP_NET_ADMIN")).map(str::to_owned)
+    });
+    assert!(line.contains("ERROR"), "{line}");
+    let status = status();
+    assert!(status.is_degraded());
+    assert!(status.table.error.unwrap().contains("CAP_NET_ADMIN"));
+    drop(daemon);
+
+    // Another namespace takes another capability.
+    shell("ip netns add elsewhere");
+    let mut run = without("sys_admin", "run", policies);
+    run.args(["--netns", "elsewhere"]);
+    fails(run, 1, &["CAP_SYS_ADMIN", "`elsewhere`"]);
+    let mut run = command("run", policies);
+    run.args(["--netns", "nowhere"]);
+    fails(run, 1, &["/run/netns/nowhere does not exist"]);
+}
+
+fn without_a_good_policy(policies: &Policies) {
+    policies.write("more.yaml", "virtual_services: [tcp://192.0.2.2:80]\nreal_servers: nobody\n");
+    for name in ["run", "plan"] {
+        fails(command(name, policies), 2, &["more.yaml:2:15", "nothing was touched"]);
+    }
+    assert_eq!(shell("ipvsadm -Sn"), "");
+}
