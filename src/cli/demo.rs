@@ -60,7 +60,8 @@ async fn play(dir: &Path, length: Duration) -> Result<(), Failure> {
     let policy = dir.join("policies/shop.yaml");
     let failed = |error| Failure::text(format!("cannot write {}: {error}", policy.display()));
     fs::create_dir(dir.join("policies")).map_err(failed)?;
-    let yaml = servers.policy(80);
+    let interval = interval(length);
+    let yaml = servers.policy(80, interval);
     fs::write(&policy, &yaml).map_err(failed)?;
     answer(&format!(
         "The policy, as it would lie in /etc/pointsman/policies:\n\n{}\n",
@@ -70,7 +71,8 @@ async fn play(dir: &Path, length: Duration) -> Result<(), Failure> {
     let table = SharedTable::default();
     let socket = dir.join("pointsman.sock");
     let settings = settings(dir, &socket, table.clone())?;
-    let scenes = Scenes { length, start: Instant::now(), servers: &servers, policy, socket };
+    let scenes =
+        Scenes { length, interval, start: Instant::now(), servers: &servers, policy, socket };
     let mut users = Users::default();
     let prober = Arc::new(NetworkProber::new());
     let stop = async { scenes.play().await };
@@ -101,9 +103,16 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
     })
 }
 
+/// Between two probes: short enough for every verdict to fall into its scene.
+fn interval(length: Duration) -> Duration {
+    let millis = (length / 20).as_millis().clamp(100, 1000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(1000))
+}
+
 /// What happens when, as shares of the whole length.
 struct Scenes<'a> {
     length: Duration,
+    interval: Duration,
     start: Instant,
     servers: &'a Servers,
     policy: PathBuf,
@@ -124,7 +133,7 @@ impl Scenes<'_> {
         self.say(0.5, &format!("{victim} answers again")).await;
         self.servers.hangs.store(false, Ordering::Relaxed);
         self.say(0.75, "somebody edits the policy: weight 80 becomes 40; no restart").await;
-        let edited = fs::write(&self.policy, self.servers.policy(40));
+        let edited = fs::write(&self.policy, self.servers.policy(40, self.interval));
         self.say(0.9, "pointsman status says:").await;
         if let (Ok(()), Ok(status)) =
             (edited, client::get::<Status>(&self.socket, "/v1/status").await)
@@ -162,13 +171,15 @@ impl Servers {
         Ok(Self { addresses, hangs })
     }
 
-    fn policy(&self, weight: u32) -> String {
+    fn policy(&self, weight: u32, interval: Duration) -> String {
         let servers: String =
             self.addresses.iter().map(|address| format!("  - {address}\n")).collect();
         format!(
             "virtual_services:\n  - {VIRTUAL_SERVICE}\nscheduler: wlc\nforwarding: masq\n\
              weight: {weight}\nreal_servers:\n{servers}checks:\n  - http:\n      path: /alive\n    \
-             interval: 1s\n    timeout: 500ms\n    rise: 2\n    fall: 2\n"
+             interval: {}\n    timeout: {}\n    rise: 2\n    fall: 2\n",
+            humantime::format_duration(interval),
+            humantime::format_duration(interval / 2),
         )
     }
 }

@@ -9,6 +9,9 @@ use crate::health::Health;
 const HEADINGS: [&str; 8] =
     ["DESTINATION", "HEALTH", "SINCE", "WEIGHT", "KERNEL", "ACTIVE", "INACTIVE", "WHY"];
 
+/// Lines of one kind that are shown: ten thousand of them would hide the rest.
+const MOST_LINES: usize = 10;
+
 /// The whole status; `colour` marks health for terminals.
 pub fn render(status: &Status, colour: bool) -> String {
     let mut text = String::new();
@@ -75,9 +78,8 @@ fn policy_lines(text: &mut String, status: &Status) {
     );
     if let Some(refused) = &policies.refused {
         line(text, "", &format!("REFUSED at {}, the last good ones stay in force:", refused.at));
-        for problem in refused.problems.iter().flat_map(|problem| problem.lines()) {
-            line(text, "", &format!("  {problem}"));
-        }
+        let all = format!("pointsman check {}", policies.path);
+        some(text, "  ", &refused.problems, &all);
     }
 }
 
@@ -97,14 +99,19 @@ fn table_lines(text: &mut String, status: &Status) {
     if let Some(error) = &table.error {
         line(text, "", &format!("ERROR: {error}"));
     }
-    for pending in &table.pending {
-        line(text, "", &format!("pending: {pending}"));
+    let all = "--output json";
+    some(text, "pending: ", &table.pending, all);
+    some(text, "held: ", &table.held, all);
+    some(text, "not ours, left alone: ", &table.foreign, all);
+}
+
+/// One line each for the first few, and where the others are to be seen.
+fn some<T: std::fmt::Display>(text: &mut String, label: &str, items: &[T], all: &str) {
+    for item in items.iter().take(MOST_LINES) {
+        line(text, "", &format!("{label}{item}"));
     }
-    for held in &table.held {
-        line(text, "", &format!("held: {held}"));
-    }
-    for foreign in &table.foreign {
-        line(text, "", &format!("not ours, left alone: {foreign}"));
+    if let Some(more @ 1..) = items.len().checked_sub(MOST_LINES) {
+        line(text, "", &format!("{label}… and {more} more, see `{all}`"));
     }
 }
 
@@ -183,6 +190,75 @@ fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status() -> Status {
+        serde_json::from_value(serde_json::json!({
+            "version": "0.1.0", "pid": 7, "dry_run": true, "ipvs": "kernel",
+            "started": "2026-01-02T03:04:05Z",
+            "degraded": ["1 change refused by the kernel", "newer policies refused"],
+            "policies": {
+                "path": "/etc/pointsman/policies", "hash": "1f", "count": 1, "reloads": 1,
+                "loaded": "2026-01-02T03:05:00Z",
+                "refused": { "at": "2026-01-02T03:06:00Z", "problems": ["www.yaml:5:1: no"] },
+            },
+            "table": {
+                "read_ago": 1.25, "changes": 3, "drift_repaired": 1, "refused": 2,
+                "pending": ["+ tcp://192.0.2.1:80: wlc; declared: no such scheduler"],
+                "held": (1..=12).map(|host| format!("10.0.0.{host}: no verdict")).collect::<Vec<_>>(),
+                "error": "cannot read the IPVS table: busy",
+                "foreign": ["udp://192.0.2.53:53"],
+            },
+            "probes": { "targets": 1, "in_flight": 0, "started": 9, "lateness": [] },
+            "services": [{
+                "service": "tcp://192.0.2.1:80", "policy": "www", "config": "wlc",
+                "in_kernel": false,
+                "destinations": [{
+                    "destination": "10.0.0.1:80", "real_server": null, "health": "unknown",
+                    "since": null, "weight_wanted": null, "weight_kernel": 5,
+                    "connections": { "active": 1, "inactive": 2, "persistent": 0 },
+                    "why": "not declared by the policy",
+                }],
+            }],
+            "real_servers": [],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn everything_that_can_be_wrong_has_a_line() {
+        let text = render(&status(), false);
+        let expected = "\
+pointsman  0.1.0, pid 7, kernel table, running since 2026-01-02T03:04:05Z, DRY RUN: nothing is written
+state      DEGRADED: 1 change refused by the kernel; newer policies refused
+policies   1 policy from /etc/pointsman/policies, in force since 2026-01-02T03:05:00Z, 1 reload
+           REFUSED at 2026-01-02T03:06:00Z, the last good ones stay in force:
+             www.yaml:5:1: no
+table      read 1.2 s ago, 3 changes, 1 repair, 2 refused
+           ERROR: cannot read the IPVS table: busy
+           pending: + tcp://192.0.2.1:80: wlc; declared: no such scheduler
+           held: 10.0.0.1: no verdict
+";
+        assert!(text.starts_with(expected), "{text}");
+        let expected = "
+           held: 10.0.0.10: no verdict
+           held: … and 2 more, see `--output json`
+           not ours, left alone: udp://192.0.2.53:53
+probes     1 target, 9 started, 0 in flight
+
+tcp://192.0.2.1:80  wlc  policy www  NOT IN THE TABLE
+  DESTINATION  HEALTH  SINCE  WEIGHT  KERNEL  ACTIVE  INACTIVE  WHY
+  10.0.0.1:80  -       -      -       5       1       2         not declared by the policy
+";
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn only_health_and_state_are_coloured() {
+        let text = render(&status(), true);
+        assert!(text.contains("\x1b[31mDEGRADED"), "{text}");
+        assert!(text.contains("\x1b[33m-     "), "{text}");
+        assert_eq!(text.matches("\x1b[0m").count(), 2, "{text}");
+    }
 
     #[test]
     fn ages_are_short() {

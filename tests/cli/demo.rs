@@ -7,7 +7,7 @@ use crate::scratch::{end_of, finish, pointsman};
 
 #[test]
 fn a_server_goes_and_comes_back_and_the_demo_ends_by_itself() {
-    let finished = finish(pointsman(&["demo", "--for", "6s"])).exit(0);
+    let finished = finish(pointsman(&["demo", "--for", "10s"])).exit(0);
     let log = &finished.stderr;
     for expected in ["from=up to=down", "no response head within", "from=down to=up"] {
         assert!(log.contains(expected), "no {expected} in:\n{log}");

@@ -1,7 +1,7 @@
 //! Help, versions, mistakes in the arguments, and readers that go away.
 
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::scratch::{Scratch, end_of, finish, pointsman};
 
@@ -123,11 +123,29 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn answers_in_a_pipe_have_no_colour() {
+fn colour_is_for_terminals_that_want_it() {
     let scratch = Scratch::new();
     scratch.write("bad.yaml", "virtual_service: []\n");
     let mut command = pointsman(&["check"]);
     command.arg(scratch.policies());
-    let finished = finish(command).exit(2);
-    assert!(!finished.stderr.contains('\x1b'), "{finished:?}");
+    let piped = finish(command).exit(2);
+    assert!(piped.stderr.contains("error: unknown key"), "{piped:?}");
+    assert!(!piped.stderr.contains('\x1b'), "{piped:?}");
+
+    // `script`, of util-linux, gives its command a terminal.
+    let line =
+        format!("{} check {}", env!("CARGO_BIN_EXE_pointsman"), scratch.policies().display());
+    let on_terminal = |no_colour: Option<&str>| {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        script.env("TERM", "xterm").env_remove("NO_COLOR");
+        if let Some(value) = no_colour {
+            script.env("NO_COLOR", value);
+        }
+        finish(script).exit(2).stdout
+    };
+    assert!(on_terminal(None).contains("\x1b[1;31merror\x1b[0m"));
+    assert!(on_terminal(Some("")).contains('\x1b'), "an empty NO_COLOR is none");
+    let plain = on_terminal(Some("1"));
+    assert!(plain.contains("error: unknown key") && !plain.contains('\x1b'), "{plain:?}");
 }
