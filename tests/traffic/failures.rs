@@ -129,9 +129,8 @@ impl Scenario {
         let still = |port| format!("{}:{port} weight 0 masq", victim.address);
         let limit: Duration = INTERVAL * FALL + TIMEOUT + SLACK;
         site.table.until("quiesced", limit, |lines| {
-            let is_still = |(key, port): (&String, _)| {
-                lines.contains(&format!("{key} {}", still(port)))
-            };
+            let is_still =
+                |(key, port): (&String, _)| lines.contains(&format!("{key} {}", still(port)));
             self.keys.iter().zip(self.ports).all(is_still)
         });
         traffic.carry_on(100);
