@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -15,6 +15,7 @@ pub(crate) struct Daemon<'s> {
     scratch: &'s Scratch,
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl<'s> Daemon<'s> {
@@ -25,7 +26,14 @@ impl<'s> Daemon<'s> {
 
     /// The same with more arguments or another environment.
     pub(crate) fn start_with(scratch: &'s Scratch, more: impl FnOnce(&mut Command)) -> Self {
-        let daemon = Self::spawn_only(scratch, more);
+        let mut command = scratch.run_command();
+        more(&mut command);
+        Self::of(scratch, command)
+    }
+
+    /// Starts this command, a `pointsman run`, and waits until it answers.
+    pub(crate) fn of(scratch: &'s Scratch, command: Command) -> Self {
+        let daemon = Self::spawn(scratch, command);
         daemon.wait("an answer", |_| true);
         daemon
     }
@@ -41,7 +49,7 @@ impl<'s> Daemon<'s> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::<Mutex<String>>::default();
         let (stderr, into) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut reader = BufReader::new(stderr);
             let mut line = Vec::new();
             while reader.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
@@ -49,7 +57,7 @@ impl<'s> Daemon<'s> {
                 line.clear();
             }
         });
-        Self { scratch, child, log }
+        Self { scratch, child, log, reader: Some(reader) }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -128,8 +136,7 @@ impl<'s> Daemon<'s> {
     pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         self.signal(Signal::TERM);
         let code = end_of(&mut self.child, "the daemon");
-        // The end of its standard error may be a moment behind.
-        within(DEADLINE, || self.log().contains("stopped"));
+        self.reader.take().unwrap().join().unwrap();
         (code, self.log())
     }
 

@@ -2,10 +2,13 @@
 //! HTTP servers on loopback and directories of its own for each test.
 
 mod backend;
+mod bad_input;
 mod check;
 mod daemon;
 mod demo;
+mod hostile;
 mod plan;
+mod reload;
 mod run;
 mod scratch;
 mod status;

@@ -34,7 +34,7 @@ fn says_what_is_wanted_what_is_there_and_why() {
     daemon.wait_up(3);
     let text = scratch.status(&[]).exit(0).stdout;
     for expected in [
-        format!("table, running since 2"),
+        "memory table, running since 2".to_owned(),
         format!("pointsman  {}, pid {}, memory table", env!("CARGO_PKG_VERSION"), daemon.pid()),
         "\nstate      ok: 3 real servers up\n".to_owned(),
         format!("\npolicies   1 policy from {}, in force since ", scratch.policies().display()),
