@@ -98,9 +98,8 @@ impl Traffic {
         let from = self.shared.requests.lock().unwrap().len();
         until(&format!("answers from {names:?}"), PATIENCE, || {
             let requests = self.shared.requests.lock().unwrap();
-            let heard = |name: &&str| {
-                requests[from..].iter().any(|it| it.answer.as_deref() == Ok(*name))
-            };
+            let heard =
+                |name: &&str| requests[from..].iter().any(|it| it.answer.as_deref() == Ok(*name));
             names.iter().all(heard).then_some(())
         });
     }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::netns::{Process, shell};
 use crate::clock::{PATIENCE, until};
+use crate::common::netns::{Process, shell};
 use crate::daemon::{Policies, policy, program, state, status};
 
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";
