@@ -89,8 +89,7 @@ impl Site {
 fn real_server(wire: &Wire, number: u8) -> RealServer {
     let address = format!("192.168.16.{number}");
     let addresses = [format!("{address}/24"), format!("2001:db8::{number}/64")];
-    let machine =
-        wire.machine(&format!("rs{number}"), &addresses.each_ref().map(String::as_str));
+    let machine = wire.machine(&format!("rs{number}"), &addresses.each_ref().map(String::as_str));
     machine.route_by("192.168.16.1".parse().unwrap());
     machine.route_by("2001:db8::1".parse().unwrap());
     for (vip, clients) in
