@@ -195,12 +195,14 @@ impl Source {
         let mut watch = watch(&self.path)
             .inspect_err(|error| warn!(%error, "edits are noticed on SIGHUP only"))
             .ok();
+        // What changed between the first load and the watch is noticed here.
+        let mut asked = false;
         loop {
-            let asked = tokio::select! {
+            self.reload(asked).await;
+            asked = tokio::select! {
                 () = changed(watch.as_mut()) => false,
                 _ = hangup.recv() => true,
             };
-            self.reload(asked).await;
         }
     }
 

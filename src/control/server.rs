@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -102,27 +105,39 @@ impl Clients {
     }
 }
 
-async fn status(State(control): State<Control>) -> Result<Json<Status>, Unavailable> {
+async fn status(State(control): State<Control>) -> Result<Response, Unavailable> {
     let snapshot = control.snapshot().await?;
     control.refresh().await;
     let report = Arc::clone(&control.reports.borrow());
     let policies = control.policies.borrow().clone();
-    let status = Status::build(&control.facts, &snapshot, &report, policies, wall());
-    Ok(Json(status))
+    json(move || Status::build(&control.facts, &snapshot, &report, policies, wall())).await
 }
 
-async fn plan_input(State(control): State<Control>) -> Result<Json<PlanInput>, Unavailable> {
+async fn plan_input(State(control): State<Control>) -> Result<Response, Unavailable> {
     let snapshot = control.snapshot().await?;
     control.refresh().await;
     let report = Arc::clone(&control.reports.borrow());
     let kernel = control.facts.ipvs == "kernel";
-    Ok(Json(PlanInput {
+    let policies = control.policies.borrow().path.clone();
+    json(move || PlanInput {
         pid: std::process::id(),
-        policies: control.policies.borrow().path.clone(),
+        policies,
         health: known_health(&snapshot),
         owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
         table: if kernel { None } else { report.table.as_deref().cloned() },
-    }))
+    })
+    .await
+}
+
+/// Builds and writes an answer off the thread that probes: ten thousand real servers are some
+/// megabytes of JSON.
+async fn json<T: Serialize>(
+    build: impl FnOnce() -> T + Send + 'static,
+) -> Result<Response, Unavailable> {
+    const BROKEN: Unavailable = (StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer");
+    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&build())).await;
+    let body = written.map_err(|_| BROKEN)?.map_err(|_| BROKEN)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 impl Control {
