@@ -310,3 +310,32 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
 fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_edit_before_the_watch_is_up_is_not_missed() {
+        const POLICY: &str = "
+virtual_services: [tcp://192.0.2.1:80]
+real_servers: [192.0.2.10]
+checks: []
+";
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("www.yaml");
+        fs::write(&file, POLICY).unwrap();
+        let path = directory.path().to_owned();
+        let first = load(&path).map_err(|problems| problems[0].to_string()).unwrap();
+        let (source, mut sets, _policies) = Source::new(path, first);
+        fs::write(&file, POLICY.replace("192.0.2.10", "192.0.2.11")).unwrap();
+        let running = tokio::spawn(source.run(signal(SignalKind::hangup()).unwrap()));
+        let changed = tokio::time::timeout(Duration::from_secs(5), sets.changed()).await;
+        assert!(matches!(changed, Ok(Ok(()))), "the edit was missed");
+        let server = sets.borrow().policies[0].real_servers[0].name.clone();
+        assert_eq!(server, "192.0.2.11");
+        running.abort();
+    }
+}

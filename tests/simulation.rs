@@ -319,6 +319,34 @@ async fn edits_by_hand_are_repaired_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_flaps_does_not_put_off_the_resync() {
+    let (world, table) = (World::default(), SharedTable::default());
+    let director = Director::start(SCRIPT, &world, &table);
+    until("all in", || table.weights().values().flatten().count() == 16).await;
+    let exact = table.now();
+    let (service, content) = exact.iter().next().unwrap();
+    let steady = content.destinations.keys().last().unwrap();
+    let flaps = async {
+        // A verdict changes more often than the table is to be read.
+        for behaviour in [Behaviour::Refuses, Behaviour::Healthy].into_iter().cycle() {
+            world.set("192.168.16.232", behaviour);
+            sleep(Duration::from_secs(15)).await;
+        }
+    };
+    let repaired = async {
+        sleep(Duration::from_secs(20)).await;
+        table.meddle(Change::DeleteDestination(*service, *steady));
+        until("repaired", || table.now()[service].destinations.contains_key(steady)).await
+    };
+    let took = tokio::select! {
+        took = repaired => took,
+        () = flaps => unreachable!(),
+    };
+    assert!(took <= Duration::from_millis(30_010), "{took:?}");
+    assert_eq!(director.report().totals.repairs, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_directors_own_trouble_moves_nothing() {
     let (world, table) = (World::default(), SharedTable::default());
     let _director = Director::start(SCRIPT, &world, &table);

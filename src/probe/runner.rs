@@ -23,6 +23,8 @@ use crate::reconcile::view::HealthView;
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
+/// How many policies that share a target a line of the log names.
+const NAMED_USERS: usize = 10;
 
 /// How late probes started, counted in buckets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -221,21 +223,28 @@ impl<P: Prober> Runner<P> {
     }
 }
 
-/// For each target the names of the policies that use it.
+/// For each target the names of the policies that use it: the first few, and how many more.
 fn users(set: &PolicySet) -> Vec<String> {
-    let mut users = vec![String::new(); set.targets.len()];
-    for policy in &set.policies {
+    let mut users: Vec<Vec<&str>> = vec![Vec::new(); set.targets.len()];
+    let mut counts = vec![0_usize; set.targets.len()];
+    let mut seen = vec![usize::MAX; set.targets.len()];
+    for (number, policy) in set.policies.iter().enumerate() {
         for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
-            let names = &mut users[target.0 as usize];
-            if names.split(',').all(|name| name != policy.name) {
-                if !names.is_empty() {
-                    names.push(',');
-                }
-                names.push_str(&policy.name);
+            let target = target.0 as usize;
+            if std::mem::replace(&mut seen[target], number) == number {
+                continue;
+            }
+            counts[target] += 1;
+            if counts[target] <= NAMED_USERS {
+                users[target].push(&policy.name);
             }
         }
     }
-    users
+    let told = |(names, count): (Vec<&str>, usize)| match count.saturating_sub(NAMED_USERS) {
+        0 => names.join(","),
+        more => format!("{} and {more} more", names.join(",")),
+    };
+    users.into_iter().zip(counts).map(told).collect()
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -248,4 +257,35 @@ async fn sleep_until(due: Option<Instant>) {
 /// The clock of the runtime, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::load::load;
+
+    #[test]
+    fn a_target_of_many_policies_names_the_first_few() {
+        let policy = |number: usize| {
+            format!(
+                "name: p{number}
+virtual_services: ['tcp://198.51.100.{}:80']
+forwarding: masq
+real_servers: [192.0.2.1, 192.0.2.{}]
+checks: [{{ tcp: {{ port: 80 }} }}]
+",
+                number + 1,
+                10 + number / 2,
+            )
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let yaml: Vec<String> = (0..13).map(policy).collect();
+        std::fs::write(directory.path().join("many.yaml"), yaml.join("---\n")).unwrap();
+        let loaded = load(directory.path());
+        let set = loaded.unwrap_or_else(|problems| panic!("{}", problems[0])).set;
+        assert_eq!(
+            users(&set)[..3],
+            ["p0,p1,p2,p3,p4,p5,p6,p7,p8,p9 and 3 more", "p0,p1", "p2,p3"],
+        );
+    }
 }

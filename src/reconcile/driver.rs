@@ -74,6 +74,8 @@ pub struct Driver {
     store: Option<Store>,
     resync: Duration,
     pause: Duration,
+    /// When the table is read next, whatever happens until then. A verdict does not put it off.
+    read_due: Instant,
     last_set: Option<Arc<PolicySet>>,
     /// What the table holds as far as we know: the last read and our changes since.
     believed: Option<Table>,
@@ -92,6 +94,7 @@ impl Driver {
             store,
             resync,
             pause: FIRST_PAUSE,
+            read_due: now(),
             last_set: None,
             believed: None,
             surprised: false,
@@ -110,7 +113,7 @@ impl Driver {
         let mut fresh = true;
         loop {
             let view = Arc::clone(&views.borrow_and_update());
-            let settled = self.pass(&view, fresh);
+            self.pass(&view, fresh);
             reports.send_replace(Arc::new(self.report.clone()));
             for refresh in waiting.drain(..) {
                 // Whoever asked may have hung up.
@@ -128,27 +131,32 @@ impl Driver {
                     waiting.push(refresh);
                     true
                 }
-                () = tokio::time::sleep(self.next_pause(settled)) => true,
+                () = tokio::time::sleep_until(self.read_due.into()) => true,
             };
         }
     }
 
-    fn next_pause(&mut self, settled: bool) -> Duration {
-        if settled {
-            self.pause = FIRST_PAUSE;
-            return self.resync;
-        }
-        let pause = self.pause.min(self.resync);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        pause
-    }
-
-    /// One pass; true when the table is as desired.
-    fn pass(&mut self, view: &HealthView, fresh: bool) -> bool {
+    /// One pass, with a read of the table where it is asked for or needed.
+    fn pass(&mut self, view: &HealthView, fresh: bool) {
         let same_policies =
             self.last_set.as_ref().is_some_and(|last| Arc::ptr_eq(last, &view.policies));
         let trusted = same_policies && !self.surprised && self.report.failures.is_empty();
         let fresh = fresh || !trusted || self.believed.is_none();
+        let settled = self.reconcile(view, fresh);
+        self.schedule(fresh, settled);
+    }
+
+    /// Says when to read next: after the resync time, sooner while something is not as desired. A
+    /// pass without a read never puts it off, so that no stream of verdicts can hide drift.
+    fn schedule(&mut self, fresh: bool, settled: bool) {
+        let pause = if settled { self.resync } else { self.pause.min(self.resync) };
+        let due = now() + pause;
+        self.read_due = if fresh { due } else { self.read_due.min(due) };
+        self.pause = if settled { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+    }
+
+    /// Plans and applies; true when the table is as desired.
+    fn reconcile(&mut self, view: &HealthView, fresh: bool) -> bool {
         let (mut table, before) = match self.observe(fresh) {
             Ok(tables) => tables,
             Err(error) => {

@@ -183,8 +183,13 @@ impl Guest {
         let mut script = include_str!("guest-init.sh").to_owned();
         let mut line = |text: String| writeln!(script, "{text}").expect("write to memory");
         // What the memory file systems hide shows again, read-only.
-        for shown in [directory, Path::new(&self.command[0]), Path::new(env!("CARGO_MANIFEST_DIR"))]
-        {
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        for shown in [
+            built.parent().unwrap_or(built),
+            directory,
+            Path::new(&self.command[0]),
+            Path::new(env!("CARGO_MANIFEST_DIR")),
+        ] {
             let shown = if shown.is_dir() { shown } else { shown.parent().unwrap_or(shown) };
             if shown.starts_with("/tmp") || shown.starts_with("/run") {
                 let path = quote(shown.as_os_str());

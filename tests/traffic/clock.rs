@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// What a guest with one processor, on a busy host, may be late by: the claims of the tests are
-/// about what is late by seconds.
-pub(crate) const SLACK: Duration = Duration::from_millis(1500);
+/// What a guest with one processor may be late by on a busy host. What is measured is printed.
+pub(crate) const SLACK: Duration = Duration::from_secs(2);
 
 /// For what takes as long as it takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

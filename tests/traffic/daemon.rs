@@ -18,8 +18,8 @@ use crate::site::DIRECTOR;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pointsman");
 
 /// How the policies of the tests probe.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
-pub(crate) const TIMEOUT: Duration = Duration::from_millis(300);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(600);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) const FALL: u32 = 2;
 pub(crate) const RISE: u32 = 2;
 

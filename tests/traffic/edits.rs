@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::clock::{PATIENCE, now};
 use crate::daemon::{Daemon, Policies, policy, program, until_status};
-use crate::observer::{Lines, holds, services};
+use crate::observer::{direct, holds};
 use crate::site::{Site, VIP1, VIP2};
 
 const FIRST: [&str; 2] = ["tcp://202.96.128.166:80", "tcp://202.96.128.166:443"];
@@ -18,7 +18,7 @@ pub(crate) fn servers_and_weights() {
     let all = site.addresses();
     let policies = Policies::new("www.yaml", &www(80, &all[..3]));
     let daemon = Daemon::start(&policies, &[]);
-    site.table.until_exactly("three in", PATIENCE, &table(&FIRST, 80, &all[..3]));
+    site.table.until_exactly("three in", PATIENCE, &direct(&FIRST, 80, &all[..3]));
     let asked = [&format!("{VIP1}:80")[..], &format!("{VIP1}:443")];
     let traffic = site.traffic(&asked);
     traffic.hears(&["rs232", "rs233", "rs234"]);
@@ -30,22 +30,22 @@ pub(crate) fn servers_and_weights() {
     };
 
     policies.write("www.yaml", &www(40, &all[..3]));
-    site.table.until_exactly("weights edited", PATIENCE, &table(&FIRST, 40, &all[..3]));
+    site.table.until_exactly("weights edited", PATIENCE, &direct(&FIRST, 40, &all[..3]));
     wrote(&[("set destination", 6)]);
 
     policies.replace("www.yaml", &www(40, &all));
-    site.table.until_exactly("one more", PATIENCE, &table(&FIRST, 40, &all));
+    site.table.until_exactly("one more", PATIENCE, &direct(&FIRST, 40, &all));
     traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
     wrote(&[("new destination", 2)]);
 
     policies.replace("www.yaml", &www(40, &all[1..]));
-    let removed = site.table.until_exactly("one less", PATIENCE, &table(&FIRST, 40, &all[1..]));
+    let removed = site.table.until_exactly("one less", PATIENCE, &direct(&FIRST, 40, &all[1..]));
     traffic.carry_on(100);
     wrote(&[("delete destination", 2)]);
 
     policies.write("more.yaml", &policy(&SECOND, "forwarding: direct", &all[1..], 80));
-    let mut both = table(&FIRST, 40, &all[1..]);
-    both.extend(table(&SECOND, 1, &all[1..]));
+    let mut both = direct(&FIRST, 40, &all[1..]);
+    both.extend(direct(&SECOND, 1, &all[1..]));
     site.table.until_exactly("a drop-in more", PATIENCE, &both);
     traffic.turn_to(&[asked[0], asked[1], &format!("{VIP2}:80")]);
     traffic.carry_on(100);
@@ -54,7 +54,7 @@ pub(crate) fn servers_and_weights() {
     traffic.turn_to(&asked);
     traffic.carry_on(50);
     policies.remove("more.yaml");
-    site.table.until_exactly("a drop-in less", PATIENCE, &table(&FIRST, 40, &all[1..]));
+    site.table.until_exactly("a drop-in less", PATIENCE, &direct(&FIRST, 40, &all[1..]));
     traffic.carry_on(50);
     wrote(&[("delete service", 1)]);
 
@@ -76,7 +76,7 @@ pub(crate) fn refused() {
     let good = www(80, &all);
     let policies = Policies::new("www.yaml", &good);
     let daemon = Daemon::start(&policies, &[]);
-    let full = table(&FIRST, 80, &all);
+    let full = direct(&FIRST, 80, &all);
     site.table.until_exactly("all in", PATIENCE, &full);
     let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
     traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
@@ -148,15 +148,4 @@ fn is_accepted() {
 
 fn www(weight: u32, servers: &[&str]) -> String {
     policy(&FIRST, &format!("forwarding: direct\nweight: {weight}"), servers, 80)
-}
-
-fn table(keys: &[&str], weight: u32, addresses: &[&str]) -> Lines {
-    let mut lines = Lines::new();
-    for key in keys {
-        let port = key.rsplit_once(':').unwrap().1;
-        let destination = |address| format!("{address}:{port} weight {weight} direct");
-        let destinations: Vec<_> = addresses.iter().map(destination).collect();
-        lines.extend(services(&[key], "rr", &destinations));
-    }
-    lines
 }

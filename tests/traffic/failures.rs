@@ -7,7 +7,7 @@ use crate::client::Request;
 use crate::clock::{PATIENCE, SLACK};
 use crate::daemon::{Daemon, FALL, INTERVAL, Policies, RISE, TIMEOUT, policy, status};
 use crate::observer::{Lines, holds, services};
-use crate::server::Mode;
+use crate::server::{Mode, RealServer};
 use crate::site::{Site, VIP1};
 
 pub(crate) fn under_direct() {
@@ -64,13 +64,12 @@ impl Scenario {
         let targets = [&format!("{VIP1}:80")[..], &format!("{VIP1}:443")];
         let traffic = site.traffic(&targets);
         let mut outages = Vec::new();
-        for (index, mode) in
-            [Mode::Hang, Mode::Unavailable, Mode::Refuse, Mode::Reset].into_iter().enumerate()
-        {
+        let modes = [Mode::Hang, Mode::Unavailable, Mode::Refuse, Mode::Reset, Mode::Unplugged];
+        for (mode, victim) in modes.into_iter().zip(site.servers.iter().cycle()) {
             traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
-            let outage = self.fail(site, index, mode);
+            let outage = self.fail(site, victim, mode);
             traffic.carry_on(100);
-            self.recover(site, index, mode);
+            self.recover(site, victim, mode);
             outages.push(outage);
         }
         traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
@@ -81,26 +80,28 @@ impl Scenario {
     }
 
     /// A real server fails and goes; the others stay.
-    fn fail(&self, site: &Site, index: usize, mode: Mode) -> Outage {
-        let victim = &site.servers[index];
+    fn fail(&self, site: &Site, victim: &RealServer, mode: Mode) -> Outage {
         let others: Vec<_> =
             site.addresses().into_iter().filter(|address| *address != victim.address).collect();
         let failed = victim.turn(mode);
         let limit = INTERVAL * FALL + TIMEOUT;
         let what = format!("{mode:?}: out");
         let gone = site.table.until_exactly(&what, limit + SLACK, &self.table(&others));
-        print!("  {} {mode:?}: out after {:?} (at most {limit:?})", self.forwarding, gone - failed);
+        println!(
+            "  {} {mode:?}: out after {:?} (at most {limit:?})",
+            self.forwarding,
+            gone - failed
+        );
         let answers = victim.probes_since(failed);
-        match answers.iter().rfind(|probe| probe.at <= gone) {
-            Some(last) => println!(", {:?} after its last answer", gone - last.at),
-            None => println!(),
+        let last = answers.iter().rfind(|probe| probe.at <= gone);
+        if let Some(last) = last.filter(|_| mode == Mode::Unavailable) {
+            println!("    from its last answer to the table: {:?}", gone - last.at);
         }
         Outage { failed, gone }
     }
 
     /// It serves again and comes back, not before enough passes.
-    fn recover(&self, site: &Site, index: usize, mode: Mode) {
-        let server = &site.servers[index];
+    fn recover(&self, site: &Site, server: &RealServer, mode: Mode) {
         let served = server.turn(Mode::Serve);
         let limit = INTERVAL * RISE + TIMEOUT;
         let full = self.table(&site.addresses());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{PATIENCE, SLACK, now};
 use crate::daemon::{Daemon, Policies, policy, status};
-use crate::observer::{Lines, services};
+use crate::observer::{Lines, direct};
 use crate::site::{Site, VIP1};
 
 const HTTP: &str = "tcp://202.96.128.166:80";
@@ -47,7 +47,7 @@ pub(crate) fn drift_is_repaired() {
     let text = policy(&[HTTP, HTTPS], "forwarding: direct\nweight: 80", &all, 80);
     let policies = Policies::new("www.yaml", &text);
     let daemon = Daemon::start(&policies, &["--resync", "1s"]);
-    let ours = table(&all);
+    let ours = direct(&[HTTP, HTTPS], 80, &all);
     let everything: Lines = ours.union(&foreign).cloned().collect();
     site.table.until_exactly("all in", PATIENCE, &everything);
 
@@ -95,11 +95,4 @@ pub(crate) fn drift_is_repaired() {
     site.assert_none_failed(&requests, |it| {
         damages.iter().any(|(done, repaired)| it.ended >= *done && it.begun <= *repaired)
     });
-}
-
-fn table(addresses: &[&str]) -> Lines {
-    let of = |port| move |address: &&str| format!("{address}:{port} weight 80 direct");
-    let mut lines = services(&[HTTP], "rr", &addresses.iter().map(of(80)).collect::<Vec<_>>());
-    lines.extend(services(&[HTTPS], "rr", &addresses.iter().map(of(443)).collect::<Vec<_>>()));
-    lines
 }

@@ -24,6 +24,7 @@ mod script;
 mod server;
 mod site;
 mod tap;
+mod turmoil;
 
 use std::time::Duration;
 
@@ -51,6 +52,7 @@ in_guests! {
     bad_edits_under_load: edits::refused;
     killed_under_load: restart::kill_and_restart;
     changed_by_hand: hands::drift_is_repaired;
+    edited_without_a_pause: turmoil::edits_never_stop;
     dry_run: rehearsal::says_what_run_does;
     refusals: refusals::name_what_is_missing;
     other_families: families::udp_and_ipv6;

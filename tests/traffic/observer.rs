@@ -133,6 +133,18 @@ pub(crate) fn services(keys: &[&str], config: &str, destinations: &[String]) -> 
     lines
 }
 
+/// The lines of `rr` services with these real servers under `direct`, all of one weight.
+pub(crate) fn direct(keys: &[&str], weight: u32, addresses: &[&str]) -> Lines {
+    let mut lines = Lines::new();
+    for key in keys {
+        let port = key.rsplit_once(':').unwrap().1;
+        let destination = |address| format!("{address}:{port} weight {weight} direct");
+        let destinations: Vec<_> = addresses.iter().map(destination).collect();
+        lines.extend(services(&[key], "rr", &destinations));
+    }
+    lines
+}
+
 /// Whether a real server is anywhere in a table.
 pub(crate) fn holds(lines: &Lines, address: &str) -> bool {
     let (inet, inet6) = (format!(" {address}:"), format!(" [{address}]:"));

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::clock::{PATIENCE, now};
 use crate::daemon::{Daemon, Policies, plan, policy, status, until_status};
-use crate::observer::{Lines, services};
+use crate::observer::direct;
 use crate::server::Mode;
 use crate::site::Site;
 
@@ -23,7 +23,7 @@ pub(crate) fn says_what_run_does() {
     let settings = "forwarding: direct\nweight: 80";
     let policies = Policies::new("www.yaml", &policy(&[HTTP, OTHER], settings, &all[..3], 80));
     let daemon = Daemon::start(&policies, &[]);
-    site.table.until_exactly("three in", PATIENCE, &table(&[HTTP, OTHER], &all[..3]));
+    site.table.until_exactly("three in", PATIENCE, &direct(&[HTTP, OTHER], 80, &all[..3]));
     assert_eq!(daemon.stop().code(), Some(0));
     // Meanwhile a service leaves, one is new, a real server is new, one dies, and others edit.
     policies.replace("www.yaml", &policy(&[HTTP, HTTPS], settings, &all, 80));
@@ -51,7 +51,7 @@ pub(crate) fn says_what_run_does() {
 
     let daemon = Daemon::start(&policies, &[]);
     settled();
-    let mut ready = table(&[HTTP, HTTPS], &[all[0], all[2], all[3]]);
+    let mut ready = direct(&[HTTP, HTTPS], 80, &[all[0], all[2], all[3]]);
     ready.insert("tcp://203.0.113.9:99 sh persistent 333s/32".to_owned());
     site.table.until_exactly("as the policy says", PATIENCE, &ready);
     let done = daemon.changes();
@@ -84,15 +84,4 @@ fn sorted(changes: &[String]) -> Vec<String> {
     let mut changes = changes.to_vec();
     changes.sort();
     changes
-}
-
-fn table(keys: &[&str], addresses: &[&str]) -> Lines {
-    let mut lines = Lines::new();
-    for key in keys {
-        let port = key.rsplit_once(':').unwrap().1;
-        let destination = |address| format!("{address}:{port} weight 80 direct");
-        let destinations: Vec<_> = addresses.iter().map(destination).collect();
-        lines.extend(services(&[key], "rr", &destinations));
-    }
-    lines
 }

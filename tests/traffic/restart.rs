@@ -7,7 +7,7 @@ use pointsman::health::Health;
 
 use crate::clock::{PATIENCE, SLACK, now};
 use crate::daemon::{Daemon, FALL, INTERVAL, Policies, TIMEOUT, policy, status, until_status};
-use crate::observer::{Lines, holds, services};
+use crate::observer::{direct, holds};
 use crate::server::Mode;
 use crate::site::{Site, VIP1};
 
@@ -22,10 +22,10 @@ pub(crate) fn kill_and_restart() {
     let policies = Policies::new("www.yaml", &text);
     let start = || Daemon::start(&policies, &["--resync", "500ms"]);
     let mut daemon = start();
-    site.table.until_exactly("all in", PATIENCE, &table(&all));
+    site.table.until_exactly("all in", PATIENCE, &direct(&KEYS, 80, &all));
     // One is down the whole time, and is not to get in by a restart.
     site.servers[3].turn(Mode::Unavailable);
-    site.table.until_exactly("one out", PATIENCE, &table(&all[..3]));
+    site.table.until_exactly("one out", PATIENCE, &direct(&KEYS, 80, &all[..3]));
 
     let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
     traffic.hears(&["rs232", "rs233", "rs234"]);
@@ -45,7 +45,7 @@ pub(crate) fn kill_and_restart() {
     }
     assert_eq!(daemon.stop().code(), Some(0));
     traffic.carry_on(50);
-    assert_eq!(site.table.states_since(begun), [table(&all[..3])]);
+    assert_eq!(site.table.states_since(begun), [direct(&KEYS, 80, &all[..3])]);
     assert_eq!(tap.writes_since(mark), BTreeMap::new());
     site.assert_none_failed(&traffic.stop(), |_| false);
 
@@ -56,18 +56,10 @@ pub(crate) fn kill_and_restart() {
     let started = now();
     let _daemon = start();
     let limit = INTERVAL * FALL + TIMEOUT + SLACK;
-    let gone = site.table.until_exactly("the dead is out", limit, &table(&all[1..3]));
+    let gone = site.table.until_exactly("the dead is out", limit, &direct(&KEYS, 80, &all[1..3]));
     println!("  died unseen: out {:?} after the start", gone - started);
     traffic.carry_on(50);
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |it| it.ended >= failed && it.begun <= gone);
     assert!(!holds(&site.table.lines(), all[3]));
-}
-
-fn table(addresses: &[&str]) -> Lines {
-    let of = |port| move |address: &&str| format!("{address}:{port} weight 80 direct");
-    let mut lines = services(&KEYS[..1], "rr", &addresses.iter().map(of(80)).collect::<Vec<_>>());
-    let second: Vec<_> = addresses.iter().map(of(443)).collect();
-    lines.extend(services(&KEYS[1..], "rr", &second));
-    lines
 }

@@ -1,6 +1,6 @@
 //! The shell script's scenario: two virtual addresses, two ports each, direct routing, one check
 //! per real server that decides its place in all four services. The policy is the example that
-//! people are to drop in, at a tenth of its interval.
+//! people are to drop in, with shorter times.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ const SERVICES: [&str; 4] = [
     "tcp://221.5.88.88:80",
     "tcp://221.5.88.88:443",
 ];
-const INTERVAL: Duration = Duration::from_millis(500);
-const TIMEOUT: Duration = Duration::from_millis(200);
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 pub(crate) fn one_check_decides_four_services() {
     let site = Site::new();
@@ -59,7 +59,7 @@ pub(crate) fn one_check_decides_four_services() {
 
 fn example() -> String {
     let mut text = include_str!("../../policies/www.yaml").to_owned();
-    for (from, to) in [("interval: 5s", "interval: 500ms"), ("timeout: 2s", "timeout: 200ms")] {
+    for (from, to) in [("interval: 5s", "interval: 1s"), ("timeout: 2s", "timeout: 800ms")] {
         assert!(text.contains(from), "{from}");
         text = text.replace(from, to);
     }

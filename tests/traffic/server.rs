@@ -24,7 +24,7 @@ const UDP_PORT: u16 = 53;
 pub(crate) const ALIVE: &str = "/alive_test.jsp";
 
 /// How long a slow answer takes: beyond the timeout of a probe, within the patience of a user.
-const SLOW: Duration = Duration::from_millis(700);
+const SLOW: Duration = Duration::from_secs(1);
 
 /// What a real server does with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,15 @@ pub(crate) enum Mode {
     Reset,
     /// Answers with its name, later than a probe waits.
     Slow,
+    /// Serves, with its cable pulled.
+    Unplugged,
 }
 
 /// A real server that runs.
 #[derive(Debug)]
 pub(crate) struct RealServer {
     pub(crate) address: String,
+    machine: Machine,
     mode: watch::Sender<Mode>,
     book: Arc<Book>,
 }
@@ -80,7 +83,7 @@ impl RealServer {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(serve(&modes, &shared));
         });
-        let server = Self { address: address.to_owned(), mode, book };
+        let server = Self { address: address.to_owned(), machine: machine.clone(), mode, book };
         server.turn(Mode::Serve);
         server
     }
@@ -88,7 +91,10 @@ impl RealServer {
     /// Switches its behaviour, and waits until it is so; the moment it began.
     pub(crate) fn turn(&self, mode: Mode) -> Instant {
         let begun = now();
-        self.mode.send_replace(mode);
+        let before = self.mode.send_replace(mode);
+        if mode == Mode::Unplugged || before == Mode::Unplugged {
+            self.machine.plug(mode != Mode::Unplugged);
+        }
         let wanted = if mode == Mode::Refuse { 0 } else { PORTS.len() };
         until("listeners follow the mode", PATIENCE, || {
             (self.book.listening.load(Ordering::SeqCst) == wanted).then_some(())
@@ -150,7 +156,7 @@ async fn answer(mut stream: TcpStream, mut mode: watch::Receiver<Mode>, book: Ar
         Mode::Hang => {
             let _ = mode.wait_for(|mode| *mode != Mode::Hang).await;
         }
-        Mode::Serve | Mode::Unavailable | Mode::Refuse | Mode::Slow => {
+        Mode::Serve | Mode::Unavailable | Mode::Refuse | Mode::Slow | Mode::Unplugged => {
             // Whoever asked may have given up, which is for them to record.
             let _ = respond(&mut stream, now_is, &book).await;
         }
