@@ -261,6 +261,7 @@ impl Users {
 
     fn summary(&self) -> String {
         let span = match (self.first_failure, self.last_failure) {
+            (Some(only), _) if self.failures == 1 => format!(", at {:.1} s", only.as_secs_f64()),
             (Some(first), Some(last)) => format!(
                 ", all between {:.1} s and {:.1} s",
                 first.as_secs_f64(),
