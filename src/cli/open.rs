@@ -10,6 +10,7 @@ use crate::ipvs::netlink::Netlink;
 use crate::ipvs::netns;
 use crate::policy::load::{Loaded, load};
 use crate::policy::problem::{Problem, render_all};
+use crate::reconcile::store::Store;
 
 /// Moves this thread into the namespace that was asked for. Before any other thread starts.
 pub(super) fn enter(common: &Common) -> Result<(), Failure> {
@@ -41,6 +42,14 @@ pub(super) fn table(which: Table) -> Result<Box<dyn Ipvs>, Failure> {
         Table::Kernel => Box::new(Netlink::open().map_err(|error| Failure::new(&error))?),
         Table::Memory => Box::new(Memory::default()),
     })
+}
+
+/// The record of what is owned in the table that was asked for.
+pub(super) fn store(common: &Common) -> Store {
+    match common.ipvs {
+        Table::Kernel => Store::new(&common.state_dir),
+        Table::Memory => Store::of_memory(&common.state_dir),
+    }
 }
 
 /// `1 problem`, `2 problems`.

@@ -23,7 +23,6 @@ use crate::probe::outcome::Outcome;
 use crate::reconcile::desired::desired;
 use crate::reconcile::plan::{Plan, plan as make_plan};
 use crate::reconcile::render::render;
-use crate::reconcile::store::Store;
 use crate::reconcile::view::{HealthView, Verdict};
 
 /// Probes in flight during the one round without a daemon.
@@ -64,7 +63,7 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::text(format!("cannot read the IPVS table: {error}")))?;
     let owned = match daemon {
         Some(daemon) => daemon.owned.into_iter().collect(),
-        None => Store::new(&args.common.state_dir).load().map_err(|error| Failure::new(&error))?,
+        None => open::store(&args.common).load().map_err(|error| Failure::new(&error))?,
     };
     let plan = make_plan(&observed, &desired(&view, &observed), &owned);
     match args.output {

@@ -99,7 +99,7 @@ fn lock(common: &Common) -> Result<File, Failure> {
 /// The owned set of the last run. A damaged record costs only the memory of services that have
 /// left the policies since.
 fn owned(common: &Common, dry_run: bool) -> (Option<Store>, Owned) {
-    let mut store = Store::new(&common.state_dir);
+    let mut store = open::store(common);
     let owned = store.load().unwrap_or_else(|error| {
         error!(%error, "starting without it: services that left the policies meanwhile stay");
         Owned::default()

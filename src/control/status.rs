@@ -223,8 +223,8 @@ impl Status {
         status
     }
 
-    /// Whether something needs an operator: a real server is down, a reload was refused, the
-    /// table is not as wanted.
+    /// Whether something needs an operator: a real server is down or cannot be probed, a reload was
+    /// refused, the table is not as wanted.
     pub fn is_degraded(&self) -> bool {
         !self.degraded.is_empty()
     }
@@ -232,6 +232,14 @@ impl Status {
     /// How many real servers have this verdict.
     pub fn count(&self, health: Health) -> usize {
         self.real_servers.iter().filter(|server| server.health == health).count()
+    }
+
+    /// How many real servers have a check whose last attempt the director could not make.
+    fn unasked(&self) -> usize {
+        let unasked = |check: &CheckStatus| {
+            check.last.as_ref().is_some_and(|last| last.kind == OutcomeKind::Inconclusive)
+        };
+        self.real_servers.iter().filter(|server| server.checks.iter().any(unasked)).count()
     }
 
     fn troubles(&self) -> Vec<String> {
@@ -247,6 +255,13 @@ impl Status {
         match (self.count(Health::Down), self.real_servers.len()) {
             (0, _) => {}
             (down, all) => troubles.push(format!("{down} of {all} real servers down")),
+        }
+        // Their verdicts stay as they are, whatever becomes of them.
+        match (self.unasked(), self.real_servers.len()) {
+            (0, _) => {}
+            (unasked, all) => {
+                troubles.push(format!("{unasked} of {all} real servers cannot be probed"));
+            }
         }
         if self.policies.refused.is_some() {
             troubles.push("newer policies refused".to_owned());

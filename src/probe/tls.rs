@@ -31,7 +31,12 @@ const KEPT: usize = 64;
 
 /// The client configurations in use, built when first asked for.
 #[derive(Debug, Default)]
-pub(super) struct Configs(Mutex<Vec<(Verify, Arc<ClientConfig>)>>);
+pub(super) struct Configs {
+    kept: Mutex<Vec<(Verify, Arc<ClientConfig>)>>,
+    /// One is built at a time: a thousand first probes must not read the system's authorities a
+    /// thousand times.
+    building: tokio::sync::Mutex<()>,
+}
 
 impl Configs {
     /// The configuration that trusts `verify`.
@@ -39,8 +44,12 @@ impl Configs {
         if let Some(config) = self.find(verify) {
             return Ok(config);
         }
+        let _building = self.building.lock().await;
+        if let Some(config) = self.find(verify) {
+            return Ok(config);
+        }
         let config = Arc::new(build(verify).await?);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.remove(0);
         }
@@ -49,7 +58,7 @@ impl Configs {
     }
 
     fn find(&self, verify: &Verify) -> Option<Arc<ClientConfig>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|(of, _)| of == verify).map(|(_, config)| Arc::clone(config))
     }
 }
@@ -197,6 +206,20 @@ mod tests {
         ] {
             assert_eq!(without_port(host), name);
         }
+    }
+
+    #[tokio::test]
+    async fn many_first_probes_build_one_configuration() {
+        let configs = Arc::new(Configs::default());
+        let mut probes = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let configs = Arc::clone(&configs);
+            probes.spawn(async move { configs.get(&Verify::System).await });
+        }
+        // A machine without authorities gives none, which is not what is asked here.
+        let built: Vec<_> = probes.join_all().await.into_iter().flatten().collect();
+        assert!(built.iter().all(|config| Arc::ptr_eq(config, &built[0])));
+        assert_eq!(configs.kept.lock().unwrap().len(), usize::from(!built.is_empty()));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use super::ownership::Owned;
 
 /// Name of the record in the state directory.
 const FILE: &str = "owned.json";
+/// The same for a table in memory: trying things out must not touch what is known of the kernel's.
+const MEMORY_FILE: &str = "owned-memory.json";
 /// The version of its format.
 const VERSION: u32 = 1;
 /// How many damaged records are kept aside under names of their own.
@@ -23,6 +25,7 @@ const MOST_ASIDE: u32 = 100;
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    file: &'static str,
     on_disk: OnDisk,
 }
 
@@ -88,14 +91,19 @@ struct AnyRecord {
 }
 
 impl Store {
-    /// The record in this state directory. Touches nothing yet.
+    /// The record of the kernel's table in this state directory. Touches nothing yet.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), on_disk: OnDisk::Unclear }
+        Self { directory: directory.into(), file: FILE, on_disk: OnDisk::Unclear }
+    }
+
+    /// The record of a table in memory in this state directory. Touches nothing yet.
+    pub fn of_memory(directory: impl Into<PathBuf>) -> Self {
+        Self { file: MEMORY_FILE, ..Self::new(directory) }
     }
 
     /// Where the record is.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(FILE)
+        self.directory.join(self.file)
     }
 
     /// Reads the record; a missing one is empty. Writes nothing.
@@ -146,7 +154,7 @@ impl Store {
 
     fn write(&self, owned: &Owned) -> Result<(), StoreError> {
         let (path, directory) = (self.path(), &self.directory);
-        let draft = directory.join(format!("{FILE}.new"));
+        let draft = directory.join(format!("{}.new", self.file));
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
         encode(owned)
             .and_then(|bytes| write_synced(&draft, &bytes))
@@ -171,7 +179,7 @@ impl Store {
     }
 
     fn free_name(&self) -> PathBuf {
-        let name = |number| self.directory.join(format!("{FILE}.damaged.{number}"));
+        let name = |number| self.directory.join(format!("{}.damaged.{number}", self.file));
         (1..MOST_ASIDE)
             .map(name)
             .find(|path| fs::symlink_metadata(path).is_err())

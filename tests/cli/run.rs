@@ -21,13 +21,13 @@ fn starts_holds_the_table_and_leaves_it_at_the_end() {
     daemon.wait_log(&format!("+ {VIP}: wlc; declared"));
     let mode = fs::metadata(scratch.socket()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o660, "the socket is its owner's and group's");
-    let record = fs::read_to_string(scratch.path("state/owned.json")).unwrap();
+    let record = fs::read_to_string(scratch.path("state/owned-memory.json")).unwrap();
     assert!(record.contains(VIP), "{record}");
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("stopped: the table stays as it is cause=SIGTERM"), "{log}");
     assert!(!scratch.socket().exists(), "the socket goes with the daemon");
-    assert!(scratch.path("state/owned.json").exists(), "what is owned is remembered");
+    assert!(scratch.path("state/owned-memory.json").exists(), "what is owned is remembered");
 }
 
 #[test]
@@ -185,12 +185,24 @@ fn a_symbolic_link_in_place_of_the_socket_is_not_followed() {
 fn a_damaged_record_is_kept_aside_and_does_not_stop_it() {
     let scratch = Scratch::with_one();
     fs::create_dir(scratch.state()).unwrap();
-    fs::write(scratch.path("state/owned.json"), "{ \"version\": 1, \"serv").unwrap();
+    fs::write(scratch.path("state/owned-memory.json"), "{ \"version\": 1, \"serv").unwrap();
     let daemon = Daemon::start(&scratch);
     daemon.wait_up(1);
     assert!(daemon.log().contains("is damaged"), "{}", daemon.log());
-    let aside = fs::read_to_string(scratch.path("state/owned.json.damaged.1")).unwrap();
+    let aside = fs::read_to_string(scratch.path("state/owned-memory.json.damaged.1")).unwrap();
     assert!(aside.contains("serv"), "{aside}");
+}
+
+#[test]
+fn a_table_in_memory_leaves_the_record_of_the_kernels_alone() {
+    const RECORD: &str = "{\"version\":1,\"services\":[\"tcp://203.0.113.9:80\"]}";
+    let scratch = Scratch::with_one();
+    fs::create_dir(scratch.state()).unwrap();
+    fs::write(scratch.path("state/owned.json"), RECORD).unwrap();
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    assert_eq!(daemon.stop().0, Some(0));
+    assert_eq!(fs::read_to_string(scratch.path("state/owned.json")).unwrap(), RECORD);
 }
 
 #[test]
@@ -294,7 +306,7 @@ fn services_that_left_the_policies_meanwhile_are_still_remembered() {
     let daemon = Daemon::start(&scratch);
     daemon.wait_up(1);
     daemon.kill();
-    let record = fs::read_to_string(scratch.path("state/owned.json")).unwrap();
+    let record = fs::read_to_string(scratch.path("state/owned-memory.json")).unwrap();
     assert!(record.contains(VIP), "a kill leaves the record: {record}");
     // A dry run reads it and leaves it as it is.
     let rehearsal = Daemon::start_with(&scratch, |run| {
@@ -304,5 +316,5 @@ fn services_that_left_the_policies_meanwhile_are_still_remembered() {
     scratch.write("www.yaml", &policy("tcp://192.0.2.11:80", &backends, 80));
     rehearsal.wait_reloads(1);
     rehearsal.stop();
-    assert_eq!(fs::read_to_string(scratch.path("state/owned.json")).unwrap(), record);
+    assert_eq!(fs::read_to_string(scratch.path("state/owned-memory.json")).unwrap(), record);
 }

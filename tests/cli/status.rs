@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{Scratch, VIP, end_of, pointsman};
+use crate::scratch::{Scratch, VIP, end_of, pointsman, policy};
 
 #[test]
 fn without_a_daemon_it_says_what_to_do() {
@@ -60,6 +60,22 @@ fn says_what_is_wanted_what_is_there_and_why() {
     assert!(line(&backends[1]).contains("- - 0 0 status 404, expected 200-399, after "));
     assert!(line(&backends[2]).contains(" up "), "{degraded}");
     assert!(line(&backends[2]).contains(" 80 80 0 0 status 200 in "), "{degraded}");
+}
+
+#[test]
+fn what_the_director_cannot_ask_needs_an_operator() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    scratch.status(&[]).exit(0);
+    // An address that is not the director's: verdicts stay, and no probe is possible any more.
+    let policy = policy(VIP, &backends, 80) + "    source: 192.0.2.77\n";
+    scratch.write("www.yaml", &policy);
+    let cannot = "2 of 2 real servers cannot be probed";
+    daemon.wait(cannot, |json| json["degraded"][0] == cannot);
+    let text = scratch.status(&[]).exit(3).stdout;
+    assert!(text.contains(&format!("\nstate      DEGRADED: {cannot}")), "{text}");
 }
 
 #[test]
