@@ -14,8 +14,8 @@ use super::args::{Common, Run, Table};
 use super::{Exit, Failure, logging, open, runtime};
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
-use crate::ipvs::Ipvs;
 use crate::ipvs::rehearsal::Rehearsal;
+use crate::ipvs::{Ipvs, IpvsError};
 use crate::probe::engine::Limits;
 use crate::probe::network::NetworkProber;
 use crate::reconcile::ownership::Owned;
@@ -32,7 +32,8 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let (store, owned) = owned(&args.common, args.dry_run);
-    let table = open::table(args.common.ipvs)?;
+    let mut table = open::table(args.common.ipvs)?;
+    permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
@@ -73,6 +74,15 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         let _ = fs::remove_file(socket);
     }
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
+}
+
+/// Without the capability nothing can ever work: say so at the start. Other trouble may pass, and
+/// the driver tries again.
+fn permitted(table: &mut dyn Ipvs) -> Result<(), Failure> {
+    match table.table() {
+        Err(error @ IpvsError::Denied) => Err(Failure::new(&error)),
+        _ => Ok(()),
+    }
 }
 
 /// Makes sure that no second daemon holds the same state. The lock goes with the process.
