@@ -211,7 +211,9 @@ impl Source {
         match tokio::task::spawn_blocking(move || load(&path)).await {
             Ok(Ok(loaded)) => self.accept(loaded, asked),
             Ok(Err(problems)) => {
-                self.refuse(problems.iter().map(ToString::to_string).collect());
+                // A lint keeps nothing from being used.
+                let errors = problems.iter().filter(|problem| problem.is_error());
+                self.refuse(errors.map(ToString::to_string).collect(), asked);
             }
             Err(bug) => {
                 error!(error = %bug, "loading policies ended in a bug of pointsman; the last good ones stay, please report it")
@@ -240,9 +242,12 @@ impl Source {
         self.sets.send_replace(Arc::new(loaded.set));
     }
 
-    fn refuse(&self, problems: Vec<String>) {
+    fn refuse(&self, problems: Vec<String>, asked: bool) {
         let known = self.policies.borrow().refused.as_ref().map(|it| it.problems.clone());
         if known.as_ref() == Some(&problems) {
+            if asked {
+                error!(problems = problems.len(), "reload refused for the same problems as before");
+            }
             return;
         }
         error!(problems = problems.len(), "reload refused: the last good policies stay in force");
@@ -337,5 +342,23 @@ checks: []
         let server = sets.borrow().policies[0].real_servers[0].name.clone();
         assert_eq!(server, "192.0.2.11");
         running.abort();
+    }
+
+    #[tokio::test]
+    async fn lints_are_no_reason_for_a_refusal() {
+        const SUSPICIOUS: &str = "
+virtual_services: [tcp://192.0.2.1:80]
+real_servers: [192.0.2.10]
+";
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("www.yaml"), SUSPICIOUS).unwrap();
+        let first = load(directory.path()).map_err(|problems| problems[0].to_string()).unwrap();
+        assert!(!first.lints.is_empty());
+        let (source, _sets, policies) = Source::new(directory.path().to_owned(), first);
+        fs::write(directory.path().join("bad.yaml"), "virtual_services: []").unwrap();
+        source.reload(true).await;
+        let refused = policies.borrow().refused.clone().unwrap().problems;
+        assert!(!refused.is_empty());
+        assert!(refused.iter().all(|problem| problem.contains("bad.yaml")), "{refused:?}");
     }
 }

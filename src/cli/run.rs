@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
@@ -28,6 +29,15 @@ const MOST_DESCRIPTORS: u64 = 65_536;
 
 pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     open::enter(&args.common)?;
+    let runtime = runtime()?;
+    {
+        // From here on: a reload asked for during the start must not be the end of it.
+        let _inside = runtime.enter();
+        drop(
+            signal(SignalKind::hangup())
+                .map_err(|error| Failure::text(format!("cannot handle SIGHUP: {error}")))?,
+        );
+    }
     logging::init(&args.log)?;
     let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
@@ -66,7 +76,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         probes_at_once = settings.limits.total,
         "started"
     );
-    let ended = runtime()?.block_on(async {
+    let ended = runtime.block_on(async {
         daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
     });
     if let Some(socket) = socket {

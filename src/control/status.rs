@@ -3,6 +3,7 @@
 //! Pure: built from a snapshot of the engine, a report of the driver and the state of the
 //! policies. Times are RFC 3339 in UTC, durations are in seconds.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -296,9 +297,10 @@ impl Moment<'_> {
                 self.destination(service.key, declared.key, Some(real_server))
             })
             .collect();
-        let declared = |key: &DestinationKey| service.destinations.iter().any(|it| it.key == *key);
+        let declared: BTreeSet<DestinationKey> =
+            service.destinations.iter().map(|it| it.key).collect();
         let others = in_kernel.into_iter().flat_map(|it| it.destinations.keys());
-        for key in others.filter(|key| !declared(key)) {
+        for key in others.filter(|key| !declared.contains(key)) {
             destinations.push(self.destination(service.key, *key, None));
         }
         ServiceStatus {

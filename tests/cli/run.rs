@@ -5,12 +5,13 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{Scratch, VIP, finish, policy};
+use crate::scratch::{DEADLINE, Scratch, VIP, finish, policy, within};
 
 #[test]
 fn starts_holds_the_table_and_leaves_it_at_the_end() {
@@ -317,4 +318,26 @@ fn services_that_left_the_policies_meanwhile_are_still_remembered() {
     rehearsal.wait_reloads(1);
     rehearsal.stop();
     assert_eq!(fs::read_to_string(scratch.path("state/owned-memory.json")).unwrap(), record);
+}
+
+#[test]
+fn a_hangup_during_the_start_does_not_end_it() {
+    let scratch = Scratch::with_one();
+    // Opening it waits for a reader, which holds the start up before anything is loaded.
+    let log = scratch.path("log");
+    mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let mut daemon = Daemon::spawn_only(&scratch, |run| {
+        run.arg("--log-file").arg(&log);
+    });
+    let status = format!("/proc/{}/status", daemon.pid());
+    let caught = || {
+        let status = fs::read_to_string(&status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap() & 1 == 1
+    };
+    assert!(within(DEADLINE, caught), "SIGHUP would end it");
+    daemon.signal(Signal::HUP);
+    let _reader = fs::File::open(&log).unwrap();
+    daemon.wait_up(1);
+    assert!(daemon.is_alive());
 }
