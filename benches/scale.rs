@@ -31,7 +31,7 @@ use pointsman::probe::engine::{Engine, Limits};
 use pointsman::probe::outcome::{Outcome, Phases, Reason};
 use pointsman::probe::runner::Runner;
 use pointsman::probe::target::Target;
-use pointsman::reconcile::driver::{Driver, Report};
+use pointsman::reconcile::driver::{Driver, Report, go_first};
 use pointsman::reconcile::ownership::Owned;
 use pointsman::reconcile::view::HealthView;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -238,7 +238,10 @@ async fn flip(
     let (_refreshes_in, refreshes) = mpsc::channel(1);
     let (reports_in, mut reports) = watch::channel(Arc::new(Report::default()));
     let driver = Driver::new(Box::new(table), None, Owned::default(), Duration::from_secs(3600));
-    std::thread::spawn(move || runtime().block_on(driver.run(views, refreshes, reports_in)));
+    std::thread::spawn(move || {
+        go_first();
+        runtime().block_on(driver.run(views, refreshes, reports_in));
+    });
     let engine = Engine::new(Limits::for_sockets(20_000), 1);
     let runner = Runner::new(engine, Arc::new(Scripted(Arc::clone(&script))));
     tokio::spawn(runner.run(sets, queries, views_in));

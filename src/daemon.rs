@@ -32,7 +32,7 @@ use crate::policy::watch::{Watch, watch};
 use crate::probe::Prober;
 use crate::probe::engine::{Engine, Limits};
 use crate::probe::runner::Runner;
-use crate::reconcile::driver::{Driver, Report};
+use crate::reconcile::driver::{Driver, Report, go_first};
 use crate::reconcile::ownership::Owned;
 use crate::reconcile::store::Store;
 use crate::reconcile::view::HealthView;
@@ -159,6 +159,7 @@ fn on_own_thread(
     let (alive, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("reconciler".to_owned()).spawn(move || {
+        go_first();
         runtime.block_on(driver.run(views, refreshes, reports));
         drop(alive);
     })?;

@@ -264,6 +264,13 @@ fn log_done(plan: &Plan, applied: &Applied) {
     }
 }
 
+/// Lets this thread go before those that probe where processors are scarce: what a verdict has to
+/// change must not wait behind the next thousand probes. Without the privilege nothing changes.
+pub fn go_first() {
+    const NICE: i32 = -10;
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
+
 /// An error with everything that caused it.
 fn chain(error: &dyn std::error::Error) -> String {
     match error.source() {
