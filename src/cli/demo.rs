@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(25);
 
 pub(super) fn demo(args: &Args) -> Result<Exit, Failure> {
-    logging::init(&Log {
+    let _log = logging::init(&Log {
         log_file: None,
         log_max_size: 0,
         log_keep: 0,

@@ -7,18 +7,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::complain;
 
-/// A shared handle on the log file; one write is one line.
-#[derive(Debug, Clone)]
-pub(super) struct LogFile(Arc<Mutex<Inner>>);
-
+/// The log file; one write is one line.
 #[derive(Debug)]
-struct Inner {
+pub(super) struct LogFile {
     path: PathBuf,
     max_size: u64,
     keep: u32,
@@ -35,12 +29,9 @@ impl LogFile {
     /// Those of the file system.
     pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
         let (file, size) = open(path)?;
-        let inner = Inner { path: path.to_owned(), max_size, keep, file, size, losing: false };
-        Ok(Self(Arc::new(Mutex::new(inner))))
+        Ok(Self { path: path.to_owned(), max_size, keep, file, size, losing: false })
     }
-}
 
-impl Inner {
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if self.was_moved() {
@@ -105,22 +96,13 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = inner.write_line(line);
-        inner.note(written);
+        let written = self.write_line(line);
+        self.note(written);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogFile {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }
 

@@ -1,25 +1,36 @@
 //! Sets up where log lines go. `RUST_LOG` chooses the level, `info` by default.
+//!
+//! A thread of its own writes them: a terminal, pipe or disk that stalls costs log lines, never
+//! probes. Beyond [`WAITING_LINES`] the newest are lost until there is room again.
 
 use std::io;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::Failure;
 use super::args::{Log, LogFormat};
 use super::log_file::LogFile;
 use super::log_text::TextFields;
 
-/// Installs the subscriber of this process.
-pub(super) fn init(log: &Log) -> Result<(), Failure> {
-    let (writer, colour) = match &log.log_file {
+/// Lines that may wait to be written.
+const WAITING_LINES: usize = 20_000;
+
+/// Installs the subscriber of this process. Dropping the guard writes what waits, for at most a
+/// second.
+pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
+    let queue = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log");
+    let ((writer, guard), colour) = match &log.log_file {
         Some(path) => {
             let file = LogFile::open(path, log.log_max_size, log.log_keep).map_err(|error| {
                 Failure::text(format!("cannot open the log file {}: {error}", path.display()))
             })?;
-            (BoxMakeWriter::new(file), false)
+            (queue.finish(file), false)
         }
-        None => (BoxMakeWriter::new(io::stderr), super::colour(&io::stderr())),
+        None => (queue.finish(io::stderr()), super::colour(&io::stderr())),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -33,5 +44,5 @@ pub(super) fn init(log: &Log) -> Result<(), Failure> {
         LogFormat::Text => builder.fmt_fields(TextFields).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(())
+    Ok(guard)
 }

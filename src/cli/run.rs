@@ -38,7 +38,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::text(format!("cannot handle SIGHUP: {error}")))?,
         );
     }
-    logging::init(&args.log)?;
+    let _log = logging::init(&args.log)?;
     let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let (store, owned) = owned(&args.common, args.dry_run);

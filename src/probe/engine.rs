@@ -132,8 +132,13 @@ impl Engine {
             let slot = match predecessor(&old.targets, target) {
                 Some(index) => {
                     let mut slot = old_slots[index].clone();
-                    old_slots[index].probe = None;
                     slot.due = slot.due.min(now + target.timing.interval);
+                    if target.timing.timeout < old.targets[index].timing.timeout {
+                        // An attempt that may take longer than is allowed now is made anew.
+                        slot.due = if slot.probe.take().is_some() { now } else { slot.due };
+                    } else {
+                        old_slots[index].probe = None;
+                    }
                     slot
                 }
                 None => {

@@ -199,7 +199,8 @@ fn a_reload_keeps_verdict_schedule_and_attempt() {
     let now = due;
     let start = engine.start_due(now).pop().unwrap();
     assert_eq!(start.target, stays);
-    let faster = target("192.0.2.1:80", timing(1000, 1));
+    let mut faster = target("192.0.2.1:80", timing(1000, 1));
+    faster.timing.timeout = stays.timing.timeout;
     assert!(engine.set_policies(set(vec![faster]), now).len() <= 1);
     let turned = engine.finish(start.id, outcome(Reason::Refused), now).unwrap();
     assert_eq!((turned.transition.from, turned.transition.to), (Health::Up, Health::Down));
@@ -240,4 +241,18 @@ fn an_open_streak_quickens_the_pace() {
     let failing: Vec<_> = log.iter().filter(|(at, _)| *at >= dies).take(3).collect();
     assert!(failing[2].0 - failing[0].0 <= Duration::from_secs(1), "{failing:?}");
     assert_eq!(engine.slots()[0].state.health, Health::Down);
+}
+
+#[test]
+fn a_shorter_timeout_is_in_force_at_once() {
+    let from = beginning();
+    let mut engine = engine(10, 10);
+    engine.set_policies(set(vec![target("192.0.2.1:80", timing(40_000, 1))]), from);
+    let start = engine.start_due(from).pop().unwrap();
+    let now = from + Duration::from_secs(1);
+    let shorter = set(vec![target("192.0.2.1:80", timing(2000, 1))]);
+    assert_eq!(engine.set_policies(shorter, now), vec![start.id]);
+    assert!(engine.finish(start.id, None, now).is_none());
+    let again = engine.start_due(now).pop().unwrap();
+    assert_eq!(again.target.timing.timeout, Duration::from_millis(1000));
 }
