@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::backend::Backend;
@@ -340,4 +340,38 @@ fn a_hangup_during_the_start_does_not_end_it() {
     let _reader = fs::File::open(&log).unwrap();
     daemon.wait_up(1);
     assert!(daemon.is_alive());
+}
+
+#[test]
+fn a_log_that_nobody_reads_stalls_nothing() {
+    let scratch = Scratch::new();
+    let servers: String = (1..=20).map(|n| format!("  - 127.0.0.{n}:9\n")).collect();
+    scratch.write(
+        "busy.yaml",
+        &format!(
+            "virtual_services: [{VIP}]\nforwarding: masq\nreal_servers:\n{servers}\
+             checks:\n  - tcp: {{}}\n    interval: 10ms\n    timeout: 10ms\n"
+        ),
+    );
+    let (_unread, stderr) = std::io::pipe().unwrap();
+    let mut command = scratch.run_command();
+    let mut daemon = command.env("RUST_LOG", "debug").stderr(stderr).spawn().unwrap();
+    // Ten times what a pipe holds, at a line of more than a hundred bytes for each probe.
+    let is_probing = || {
+        let status = scratch.status(&["--output", "json"]);
+        matches!(status.code, Some(0 | 3))
+            && status.json()["probes"]["started"].as_u64() > Some(6000)
+    };
+    let probing = within(DEADLINE, is_probing);
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    let mut ended = None;
+    let in_time = within(DEADLINE, || {
+        ended = daemon.try_wait().unwrap();
+        ended.is_some()
+    });
+    if !in_time {
+        daemon.kill().unwrap();
+    }
+    assert!(probing, "it stopped probing");
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
