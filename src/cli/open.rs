@@ -46,9 +46,10 @@ pub(super) fn table(which: Table) -> Result<Box<dyn Ipvs>, Failure> {
 
 /// The record of what is owned in the table that was asked for.
 pub(super) fn store(common: &Common) -> Store {
-    match common.ipvs {
-        Table::Kernel => Store::new(&common.state_dir),
-        Table::Memory => Store::of_memory(&common.state_dir),
+    match (common.ipvs, &common.netns) {
+        (Table::Memory, _) => Store::of_memory(&common.state_dir),
+        (Table::Kernel, None) => Store::new(&common.state_dir),
+        (Table::Kernel, Some(name)) => Store::of_namespace(&common.state_dir, name),
     }
 }
 

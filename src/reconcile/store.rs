@@ -25,7 +25,7 @@ const MOST_ASIDE: u32 = 100;
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    file: &'static str,
+    file: String,
     on_disk: OnDisk,
 }
 
@@ -93,17 +93,23 @@ struct AnyRecord {
 impl Store {
     /// The record of the kernel's table in this state directory. Touches nothing yet.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), file: FILE, on_disk: OnDisk::Unclear }
+        Self { directory: directory.into(), file: FILE.to_owned(), on_disk: OnDisk::Unclear }
     }
 
     /// The record of a table in memory in this state directory. Touches nothing yet.
     pub fn of_memory(directory: impl Into<PathBuf>) -> Self {
-        Self { file: MEMORY_FILE, ..Self::new(directory) }
+        Self { file: MEMORY_FILE.to_owned(), ..Self::new(directory) }
+    }
+
+    /// The record of the kernel's table in a named network namespace: the same service there is
+    /// another one. Touches nothing yet.
+    pub fn of_namespace(directory: impl Into<PathBuf>, name: &str) -> Self {
+        Self { file: format!("owned@{name}.json"), ..Self::new(directory) }
     }
 
     /// Where the record is.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(self.file)
+        self.directory.join(&self.file)
     }
 
     /// Reads the record; a missing one is empty. Writes nothing.
