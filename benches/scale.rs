@@ -109,7 +109,7 @@ fn schedule() {
     let (cpu_after, took) = (cpu(daemon.0.id()), start.elapsed());
     let after = status(&socket);
 
-    let lateness: Vec<(u64, u64)> = after
+    let lateness: Vec<(Option<u64>, u64)> = after
         .probes
         .lateness
         .iter()
@@ -129,13 +129,13 @@ fn schedule() {
 }
 
 /// The smallest bound below which this share of probes lies.
-fn quantile(lateness: &[(u64, u64)], share: f64) -> u64 {
+fn quantile(lateness: &[(Option<u64>, u64)], share: f64) -> u64 {
     let total: u64 = lateness.iter().map(|(_, count)| count).sum();
     let mut seen = 0;
     for (bound, count) in lateness {
         seen += count;
         if seen as f64 >= total as f64 * share {
-            return *bound;
+            return bound.unwrap_or(u64::MAX);
         }
     }
     u64::MAX

@@ -86,7 +86,7 @@ pub struct TableStatus {
     pub pending: Vec<String>,
     /// What is held until there is a verdict, and why.
     pub held: Vec<String>,
-    /// Why the table cannot be held at all.
+    /// Why the table cannot be read, or what is owned cannot be recorded.
     pub error: Option<String>,
     /// Virtual services that no policy declares; they are left alone.
     pub foreign: Vec<ServiceKey>,
@@ -101,8 +101,9 @@ pub struct Probes {
     pub in_flight: usize,
     /// Started so far.
     pub started: u64,
-    /// How many of them started at most so many milliseconds late.
-    pub lateness: Vec<(u64, u64)>,
+    /// Bounds in milliseconds, each with the number of them that started later than the bound
+    /// before and at most so late; the last bound is open (`null`).
+    pub lateness: Vec<(Option<u64>, u64)>,
 }
 
 /// One virtual service.
@@ -246,7 +247,7 @@ impl Status {
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         if self.table.error.is_some() {
-            troubles.push("the table cannot be held".to_owned());
+            troubles.push("trouble with the table or its record".to_owned());
         }
         match self.table.pending.len() {
             0 => {}
@@ -442,7 +443,7 @@ fn held(held: &Held) -> String {
 fn probes(snapshot: &Snapshot) -> Probes {
     use crate::probe::runner::Lateness;
     let counts = &snapshot.lateness.counts;
-    let bounds = Lateness::BOUNDS.into_iter().chain([u64::MAX]);
+    let bounds = Lateness::BOUNDS.into_iter().map(Some).chain([None]);
     Probes {
         targets: snapshot.slots.len(),
         in_flight: snapshot.in_flight,

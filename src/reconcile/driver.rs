@@ -171,7 +171,12 @@ impl Driver {
         }
         // The old one goes after the write: freeing ten thousand entries takes its time.
         let old = std::mem::replace(&mut self.report.desired, Arc::new(desired));
-        self.execute(plan, &mut table);
+        match self.execute(plan, &mut table) {
+            Err(error) => self.note_error(error),
+            // A verdict that got through does not mean that the table can be read again.
+            Ok(()) if fresh => self.report.error = None,
+            Ok(()) => {}
+        }
         drop(old);
         if fresh {
             self.report.table = Some(Arc::new(table.clone()));
@@ -191,20 +196,19 @@ impl Driver {
         Ok((table, self.believed.take()))
     }
 
-    /// Records, applies and accounts for a plan; the table follows what was done.
-    fn execute(&mut self, plan: Plan, table: &mut Table) {
+    /// Records, applies and accounts for a plan; the table follows what was done. An error is the
+    /// record's.
+    fn execute(&mut self, plan: Plan, table: &mut Table) -> Result<(), String> {
         let claimed = self.record(self.report.owned.claim(&self.report.desired));
         let applied = apply(self.ipvs.as_mut(), &plan);
         believed(table, &plan, &applied);
         let settled = self.report.owned.settle(&self.report.desired, table);
-        match claimed.and_then(|()| self.record(settled)) {
-            Ok(()) => self.report.error = None,
-            Err(error) => self.note_error(error),
-        }
+        let recorded = claimed.and_then(|()| self.record(settled));
         self.surprised = applied.surprises > 0;
         self.account(&plan, &applied);
         log_done(&plan, &applied);
         self.report.plan = Arc::new(plan);
+        recorded
     }
 
     /// The record is kept in memory even if the disk refuses it.
