@@ -82,8 +82,8 @@ impl fmt::Display for Why {
 ///
 /// Rules, for a declared destination: up → as declared; down → absent or weight 0, as the policy's
 /// `on_down` says; unknown → present only if observed, with weight 0 if observed so. An observed
-/// destination that nobody declares goes, but not before the declared ones that are new to the
-/// table have a verdict, so that a full swap of real servers never leaves a service empty.
+/// destination that nobody declares goes, but of these as many stay as there are declared ones
+/// that are new to the table and have no verdict yet: a swap of real servers goes one by one.
 pub fn desired(view: &HealthView, observed: &Table) -> Desired {
     let mut services = Vec::new();
     for policy in &view.policies.policies {
@@ -126,7 +126,6 @@ fn settle(
     let mut present: BTreeMap<_, _> = present.into_iter().collect();
     if let Some(observed) = observed
         && matched < observed.destinations.len()
-        && absent.values().any(|why| *why == Why::Unknown)
     {
         hold_leftovers(observed, &absent, &mut present);
     }
@@ -154,13 +153,15 @@ fn decide(
     }
 }
 
-/// Adds the observed destinations that nobody declares, as they are.
+/// Adds observed destinations that nobody declares, as they are: one for each declared one that
+/// waits for its verdict outside the table. Those that take traffic come first.
 fn hold_leftovers(
     observed: &Service,
     absent: &BTreeMap<DestinationKey, Why>,
     present: &mut BTreeMap<DestinationKey, DesiredDestination>,
 ) {
-    let leftovers: Vec<_> = merge(&observed.destinations, present)
+    let waiting = absent.values().filter(|why| **why == Why::Unknown).count();
+    let mut leftovers: Vec<_> = merge(&observed.destinations, present)
         .filter_map(|side| match side {
             Side::Left(key, found) if !absent.contains_key(key) => {
                 Some((*key, DesiredDestination { config: found.config, why: Why::Undeclared }))
@@ -168,7 +169,8 @@ fn hold_leftovers(
             _ => None,
         })
         .collect();
-    present.extend(leftovers);
+    leftovers.sort_by_key(|(_, held)| held.config.weight == 0);
+    present.extend(leftovers.into_iter().take(waiting));
 }
 
 fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {

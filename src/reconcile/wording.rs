@@ -139,7 +139,7 @@ impl Held {
     /// Why it is not done.
     pub fn reason(&self) -> String {
         match self.why {
-            Why::Undeclared => format!("{}; goes when the new ones have a verdict", self.why),
+            Why::Undeclared => format!("{}; goes when a new one has its verdict", self.why),
             _ => self.why.to_string(),
         }
     }
