@@ -20,9 +20,10 @@ use pointsman::policy::model::{
     DeclaredDestination, OnDown, Policy, PolicySet, RealServer, TargetId, VirtualService,
 };
 use pointsman::probe::target::{Check, CheckKind, Target, TcpCheck, Timing};
-use pointsman::reconcile::desired::desired;
+use pointsman::reconcile::desired::{Moment, desired};
 use pointsman::reconcile::ownership::Owned;
 use pointsman::reconcile::plan::{Plan, plan};
+use pointsman::reconcile::standing::Standing;
 use pointsman::reconcile::view::HealthView;
 
 const PER_SERVICE: u32 = 10;
@@ -55,7 +56,11 @@ fn row(name: &str, view: &HealthView, table: &Table, owned: &Owned) {
     let mut steps = 0;
     for _ in 0..RUNS {
         let start = Instant::now();
-        let made: Plan = plan(black_box(table), &desired(black_box(view), table), owned);
+        let made: Plan = plan(
+            black_box(table),
+            &desired(black_box(view), table, &Standing::default(), Moment::first(now())),
+            owned,
+        );
         times.push(start.elapsed());
         steps = made.steps.len();
         black_box(made);
@@ -111,6 +116,8 @@ fn policy(number: u32, targets: &mut Vec<Target>) -> Policy {
         services: services.collect(),
         real_servers: real_servers.clone(),
         on_down: OnDown::Remove,
+        health_floor: None,
+        sorry_server: None,
     }
 }
 
@@ -133,7 +140,14 @@ fn virtual_service(key: ServiceKey, real_servers: &[RealServer]) -> VirtualServi
             config: declared,
         })
         .collect();
-    VirtualService { key, config, destinations }
+    VirtualService {
+        key,
+        config,
+        destinations,
+        sorry: None,
+        drain: Duration::from_secs(60),
+        slow_start: Duration::ZERO,
+    }
 }
 
 fn address(number: u32) -> IpAddr {
@@ -144,16 +158,18 @@ fn target(address: IpAddr) -> Target {
     let once = NonZeroU32::MIN;
     Target {
         address: SocketAddr::new(address, 80),
-        check: Arc::new(Check {
-            kind: CheckKind::Tcp(TcpCheck::default()),
-            source: None,
-            interface: None,
-        }),
+        check: Arc::new(Check::new(CheckKind::Tcp(TcpCheck::default()))),
         timing: Timing {
             interval: Duration::from_secs(5),
             fast_interval: None,
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
+            damping: None,
         },
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }

@@ -95,12 +95,13 @@ fn http_check(body: Vec<TextMatch>) -> HttpCheck {
 
 fn probes(port: u16, kind: &CheckKind) {
     let prober = Arc::new(NetworkProber::new());
-    let check = Arc::new(Check { kind: kind.clone(), source: None, interface: None });
+    let check = Arc::new(Check::new(kind.clone()));
     let timing = Timing {
         interval: Duration::from_secs(5),
         fast_interval: None,
         timeout: Duration::from_secs(2),
         hysteresis: Hysteresis { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN },
+        damping: None,
     };
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

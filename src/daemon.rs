@@ -2,9 +2,11 @@
 //!
 //! | Task | Thread | Owns | In | Out |
 //! |---|---|---|---|---|
-//! | source | main | the policies on disk | file events, SIGHUP | `watch` of policy sets |
-//! | runner | main | engine, probes in flight | policy sets, queries | `watch` of health views |
+//! | source | main | the policies on disk | file events, SIGHUP, confirmations | `watch` of policy sets |
+//! | overriding | main | overrides | orders, policy sets | `watch` of overrides |
+//! | runner | main | engine, probes in flight | policy sets, overrides, queries | `watch` of health views |
 //! | driver | its own | the IPVS table | health views, refreshes | `watch` of reports |
+//! | keeper | main, and one to write on | the record of verdicts | health views | a file |
 //! | control | main | the Unix socket | requests | answers |
 //!
 //! On exit the table stays as it is.
@@ -16,42 +18,60 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::control::server::{Control, serve};
-use crate::control::status::{Facts, Policies, Refused, rfc3339};
+use crate::control::status::Facts;
 use crate::ipvs::Ipvs;
-use crate::policy::load::{Loaded, load};
-use crate::policy::model::PolicySet;
-use crate::policy::watch::{Watch, watch};
+use crate::operator::overriding::Overriding;
+use crate::policy::guard::Guard;
+use crate::policy::load::Loaded;
 use crate::probe::Prober;
+use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::{Engine, Limits};
+use crate::probe::keeper::Keeper;
+use crate::probe::knowledge::{self as health, Recalled};
 use crate::probe::runner::Runner;
 use crate::reconcile::driver::{Driver, Report, go_first};
+use crate::reconcile::overrides::Overrides;
 use crate::reconcile::ownership::Owned;
-use crate::reconcile::store::Store;
+use crate::reconcile::standing::Recorded;
 use crate::reconcile::view::HealthView;
+use crate::record::Record;
+use crate::source::{Outlets, Source};
 
 /// How long a pass under way may take to end at shutdown.
 const LAST_PASS: Duration = Duration::from_secs(3);
+/// How long the last record of verdicts may take.
+const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// Everything a daemon is made from.
 pub struct Settings {
     /// Where the policies are.
     pub path: PathBuf,
+    /// How much a reload may remove unasked.
+    pub guard: Guard,
     /// The policies to begin with.
     pub first: Loaded,
     /// The table.
     pub ipvs: Box<dyn Ipvs>,
     /// Where the owned set is recorded; `None` for a rehearsal.
-    pub store: Option<Store>,
+    pub store: Option<Record<Owned>>,
     /// The virtual services owned before the start.
     pub owned: Owned,
+    /// What drained and what was withdrawn before the start, and where that is recorded.
+    pub standing: (Recorded, Option<Record<Recorded>>),
+    /// The verdicts of the last run, and where they are recorded.
+    pub health: (Recalled, Option<Record<health::Recorded>>),
+    /// When the table is held because too much turns down at once.
+    pub blast_limit: BlastLimit,
+    /// The overrides on record, and where that is; a rehearsal has no record.
+    pub overrides: (Overrides, Option<Record<Overrides>>),
     /// Longest time between two reads of the table.
     pub resync: Duration,
     /// The control socket, if there is one.
@@ -111,37 +131,66 @@ pub async fn run<P: Prober>(
 ) -> Result<(), DaemonError> {
     let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
 
-    let (source, sets, policies) = Source::new(settings.path, settings.first);
-    let (views_in, views) = watch::channel(Arc::new(HealthView::uniform(
-        Arc::clone(&sets.borrow()),
-        crate::health::Health::Unknown,
-    )));
+    let (source, outlets) = Source::new(settings.path, settings.guard, settings.first);
+    let Outlets { sets, policies } = outlets;
+    let (overriding, overrides) = Overriding::new(settings.overrides.0, settings.overrides.1);
+    let unknown = HealthView::uniform(Arc::clone(&sets.borrow()), crate::health::Health::Unknown);
+    let (views_in, views) = watch::channel(Arc::new(HealthView {
+        overrides: Arc::clone(&overrides.borrow()),
+        ..unknown
+    }));
+    let (asks, asks_out) = mpsc::channel(16);
+    let (confirms, confirms_out) = mpsc::channel(16);
+    let (orders, orders_out) = mpsc::channel(16);
     let (queries, queries_out) = mpsc::channel(16);
     let (refreshes, refreshes_out) = mpsc::channel(16);
     let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
 
-    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync);
+    let (standing, standing_record) = settings.standing;
+    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync)
+        .remembering(standing, standing_record)
+        .guarded(settings.guard, confirms_out);
     let mut driver_ended = on_own_thread(driver, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
-    let engine = Engine::new(settings.limits, settings.seed);
-    let mut runner = tokio::spawn(Runner::new(engine, prober).run(sets, queries_out, views_in));
-    let source = tokio::spawn(source.run(hangup));
+    let (recalled, record) = settings.health;
+    let engine = Engine::new(settings.limits, settings.seed)
+        .limited(settings.blast_limit)
+        .remembering(recalled);
+    let (end, ends) = oneshot::channel();
+    let keeper = record.map(|record| {
+        let keeper = Keeper::new(record, queries.clone(), views_in.subscribe());
+        tokio::spawn(keeper.run(ends))
+    });
+    let mut overriding = tokio::spawn(overriding.run(orders_out, sets.clone()));
+    let runner = Runner::new(engine, prober).overridden_by(overrides);
+    let mut runner = tokio::spawn(runner.run(sets, queries_out, views_in));
+    let source = tokio::spawn(source.run(hangup, asks_out));
     if let Some(listener) = settings.listener {
         listener.set_nonblocking(true).map_err(setup("prepare the socket"))?;
         let listener =
             tokio::net::UnixListener::from_std(listener).map_err(setup("prepare the socket"))?;
         let facts = Arc::new(settings.facts);
-        tokio::spawn(serve(listener, Control { facts, queries, refreshes, reports, policies }));
+        let control =
+            Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
+        tokio::spawn(serve(listener, control));
     }
 
     let ended = tokio::select! {
         cause = stop => Ok(cause),
         _ = &mut runner => Err(DaemonError::TaskEnded("probe runner")),
+        _ = &mut overriding => Err(DaemonError::TaskEnded("keeper of overrides")),
         _ = &mut driver_ended => Err(DaemonError::TaskEnded("reconciler")),
     };
+    drop(end);
+    if let Some(keeper) = keeper
+        && tokio::time::timeout(LAST_WRITE, keeper).await.is_err()
+    {
+        warn!("the disk has not taken the last verdicts; leaving");
+    }
     // No more verdicts; the runner drops the sender of views, which ends the driver after its
     // pass.
     source.abort();
+    overriding.abort();
     runner.abort();
     if ended.is_ok() && tokio::time::timeout(LAST_PASS, driver_ended).await.is_err() {
         warn!("the kernel still has not answered the last pass; leaving");
@@ -164,127 +213,6 @@ fn on_own_thread(
         drop(alive);
     })?;
     Ok(ended)
-}
-
-/// Holds the last good policies and replaces them when better ones appear.
-struct Source {
-    path: PathBuf,
-    sets: watch::Sender<Arc<PolicySet>>,
-    policies: watch::Sender<Policies>,
-}
-
-impl Source {
-    fn new(
-        path: PathBuf,
-        first: Loaded,
-    ) -> (Self, watch::Receiver<Arc<PolicySet>>, watch::Receiver<Policies>) {
-        announce(&first);
-        let policies = Policies {
-            path: shown(&path),
-            hash: first.set.hash.clone(),
-            loaded: rfc3339(wall()),
-            count: first.set.policies.len(),
-            reloads: 0,
-            refused: None,
-        };
-        let (sets, sets_out) = watch::channel(Arc::new(first.set));
-        let (policies, policies_out) = watch::channel(policies);
-        (Self { path, sets, policies }, sets_out, policies_out)
-    }
-
-    async fn run(self, mut hangup: Signal) {
-        let mut watch = watch(&self.path)
-            .inspect_err(|error| warn!(%error, "edits are noticed on SIGHUP only"))
-            .ok();
-        // What changed between the first load and the watch is noticed here.
-        let mut asked = false;
-        loop {
-            self.reload(asked).await;
-            asked = tokio::select! {
-                () = changed(watch.as_mut()) => false,
-                _ = hangup.recv() => true,
-            };
-        }
-    }
-
-    async fn reload(&self, asked: bool) {
-        let path = self.path.clone();
-        match tokio::task::spawn_blocking(move || load(&path)).await {
-            Ok(Ok(loaded)) => self.accept(loaded, asked),
-            Ok(Err(problems)) => {
-                // A lint keeps nothing from being used.
-                let errors = problems.iter().filter(|problem| problem.is_error());
-                self.refuse(errors.map(ToString::to_string).collect(), asked);
-            }
-            Err(bug) => {
-                error!(error = %bug, "loading policies ended in a bug of pointsman; the last good ones stay, please report it")
-            }
-        }
-    }
-
-    fn accept(&self, loaded: Loaded, asked: bool) {
-        let unchanged = loaded.set.hash == self.sets.borrow().hash;
-        let was_refused = self.policies.borrow().refused.is_some();
-        if unchanged {
-            self.policies.send_modify(|policies| policies.refused = None);
-            if was_refused || asked {
-                info!(hash = %loaded.set.hash, "policies are valid and as before");
-            }
-            return;
-        }
-        announce(&loaded);
-        self.policies.send_modify(|policies| {
-            policies.hash.clone_from(&loaded.set.hash);
-            policies.loaded = rfc3339(wall());
-            policies.count = loaded.set.policies.len();
-            policies.reloads += 1;
-            policies.refused = None;
-        });
-        self.sets.send_replace(Arc::new(loaded.set));
-    }
-
-    fn refuse(&self, problems: Vec<String>, asked: bool) {
-        let known = self.policies.borrow().refused.as_ref().map(|it| it.problems.clone());
-        if known.as_ref() == Some(&problems) {
-            if asked {
-                error!(problems = problems.len(), "reload refused for the same problems as before");
-            }
-            return;
-        }
-        error!(problems = problems.len(), "reload refused: the last good policies stay in force");
-        for problem in &problems {
-            error!("{problem}");
-        }
-        let at = rfc3339(wall());
-        self.policies.send_modify(|policies| policies.refused = Some(Refused { at, problems }));
-    }
-}
-
-/// The path as it can be understood from any directory.
-fn shown(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
-}
-
-fn announce(loaded: &Loaded) {
-    let set = &loaded.set;
-    let services: usize = set.policies.iter().map(|policy| policy.services.len()).sum();
-    info!(
-        hash = %set.hash,
-        policies = set.policies.len(),
-        services,
-        targets = set.targets.len(),
-        "policies loaded"
-    );
-    for lint in &loaded.lints {
-        warn!("{lint}");
-    }
-}
-
-async fn changed(watch: Option<&mut Watch>) {
-    match watch {
-        Some(watch) => watch.changed().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Binds the control socket, replacing one that nobody listens on any more. Its owner and group
@@ -310,56 +238,4 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
     Ok(listener)
-}
-
-#[expect(clippy::disallowed_methods, reason = "the shell's clock: status shows wall-clock times")]
-fn wall() -> SystemTime {
-    SystemTime::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_edit_before_the_watch_is_up_is_not_missed() {
-        const POLICY: &str = "
-virtual_services: [tcp://192.0.2.1:80]
-real_servers: [192.0.2.10]
-checks: []
-";
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("www.yaml");
-        fs::write(&file, POLICY).unwrap();
-        let path = directory.path().to_owned();
-        let first = load(&path).map_err(|problems| problems[0].to_string()).unwrap();
-        let (source, mut sets, _policies) = Source::new(path, first);
-        fs::write(&file, POLICY.replace("192.0.2.10", "192.0.2.11")).unwrap();
-        let running = tokio::spawn(source.run(signal(SignalKind::hangup()).unwrap()));
-        let changed = tokio::time::timeout(Duration::from_secs(5), sets.changed()).await;
-        assert!(matches!(changed, Ok(Ok(()))), "the edit was missed");
-        let server = sets.borrow().policies[0].real_servers[0].name.clone();
-        assert_eq!(server, "192.0.2.11");
-        running.abort();
-    }
-
-    #[tokio::test]
-    async fn lints_are_no_reason_for_a_refusal() {
-        const SUSPICIOUS: &str = "
-virtual_services: [tcp://192.0.2.1:80]
-real_servers: [192.0.2.10]
-";
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("www.yaml"), SUSPICIOUS).unwrap();
-        let first = load(directory.path()).map_err(|problems| problems[0].to_string()).unwrap();
-        assert!(!first.lints.is_empty());
-        let (source, _sets, policies) = Source::new(directory.path().to_owned(), first);
-        fs::write(directory.path().join("bad.yaml"), "virtual_services: []").unwrap();
-        source.reload(true).await;
-        let refused = policies.borrow().refused.clone().unwrap().problems;
-        assert!(!refused.is_empty());
-        assert!(refused.iter().all(|problem| problem.contains("bad.yaml")), "{refused:?}");
-    }
 }

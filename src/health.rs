@@ -5,7 +5,9 @@
 //!
 //! Rules: an `unknown` target goes up on its first pass and down only after `fall` failures in a
 //! row; an up one goes down after `fall` failures in a row; a down one comes up after `rise`
-//! passes in a row. An inconclusive outcome moves nothing.
+//! passes in a row, unless [`damping`] holds it down. An inconclusive outcome moves nothing.
+
+pub mod damping;
 
 use std::num::NonZeroU32;
 use std::time::Instant;
@@ -76,12 +78,14 @@ pub struct State {
     pub since: Instant,
     /// Results in a row that speak against the verdict; an unknown target counts failures.
     pub streak: u32,
+    /// Down at least until then, whatever passes: it changed too often.
+    pub held_until: Option<Instant>,
 }
 
 impl State {
     /// A target without a verdict.
     pub fn new(now: Instant) -> Self {
-        Self { health: Health::Unknown, since: now, streak: 0 }
+        Self { health: Health::Unknown, since: now, streak: 0, held_until: None }
     }
 
     /// Takes one result into account.
@@ -102,7 +106,13 @@ impl State {
             }
         };
         self.streak = self.streak.saturating_add(1);
-        (self.streak >= needed.get()).then(|| self.turn(against, now))
+        let may = against == Health::Down || !self.is_held(now);
+        (may && self.streak >= needed.get()).then(|| self.turn(against, now))
+    }
+
+    /// Whether passes cannot bring it up yet.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| now < until)
     }
 
     /// How long a streak has to be to change the verdict.
@@ -117,6 +127,7 @@ impl State {
         let from = std::mem::replace(&mut self.health, to);
         self.since = now;
         self.streak = 0;
+        self.held_until = None;
         Transition { from, to }
     }
 }

@@ -102,12 +102,18 @@ fn examples_mean_what_they_say() {
     let mut found = String::new();
     for policy in &set.policies {
         for service in &policy.services {
-            found += &format!("{} {} {}\n", policy.name, service.key, service.config);
+            let times = [("drain", service.drain), ("slow start", service.slow_start)];
+            let times: Vec<_> =
+                times.iter().map(|(name, time)| format!("{name} {time:?}")).collect();
+            let (name, times) = (&policy.name, times.join(", "));
+            found += &format!("{name} {} {}, {times}\n", service.key, service.config);
             for one in &service.destinations {
                 found += &format!("  {} {}\n", one.key, one.config);
             }
         }
-        for server in &policy.real_servers {
+        let floor = policy.health_floor.iter().map(|floor| format!("  {floor:?}\n"));
+        found += &floor.collect::<String>();
+        for server in policy.real_servers.iter().chain(&policy.sorry_server) {
             for id in &server.targets {
                 let target = set.target(*id);
                 let kind = target.check.kind.name();

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::control::overrides::LONGEST;
+use crate::policy::guard::Guard;
+use crate::policy::model::Share;
+
 /// Keeps Linux Virtual Server honest: probes every real server at application level and holds the
 /// kernel's IPVS table to exactly what the policies and the probes say.
 #[derive(Debug, Parser)]
@@ -28,6 +32,22 @@ pub enum Command {
     Check(Check),
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
+    /// Take a real server out gently: no new connections, removed when those it has are gone
+    Drain(Override),
+    /// Take a real server out at once
+    Disable(Override),
+    /// Give a real server another weight than the policy does
+    Weight(Weight),
+    /// Take back whatever drain, disable or weight said of a real server
+    Enable(Enable),
+    /// List what drain, disable and weight said
+    Overrides(Ask),
+    /// Explain why a real server has the weight it has
+    Explain(Explain),
+    /// Show the plan of a reload that is held, and put it in force
+    Confirm(Confirm),
+    /// Let the verdicts count that the blast-radius limit holds: the failures are real
+    Release(Release),
     /// Show the whole pipeline at work in this process, without privileges
     Demo(Demo),
 }
@@ -78,13 +98,31 @@ pub struct Run {
     /// Probe and plan for real, but write nothing to the table or the state directory
     #[arg(long)]
     pub dry_run: bool,
+    /// Hold a reload that would remove more than this share of the virtual services, of the
+    /// destinations, or of the destinations of one service, until `pointsman confirm`; `off`: none
+    #[arg(long, value_name = "PERCENT", default_value = "50%", value_parser = guard)]
+    pub reload_guard: Guard,
+    /// Accept every reload, whatever it removes
+    #[arg(long, conflicts_with = "reload_guard")]
+    pub yes: bool,
     /// Read the whole table and repair drift this often, at least
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub resync: Duration,
+    /// Hold the table when more addresses than this turn down within the window: a number, a share
+    /// (of at least 10 addresses) as 50%, or off
+    #[arg(long, value_name = "LIMIT", default_value = "50%", value_parser = blast_limit)]
+    pub blast_limit: Most,
+    /// The window of the blast-radius limit
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub blast_window: Duration,
     /// Where and how to log.
     #[command(flatten)]
     pub log: Log,
 }
+
+/// How many, `None` for any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Most(pub Option<Share>);
 
 /// Where and how to log.
 #[derive(Debug, Clone, Args)]
@@ -175,6 +213,111 @@ pub struct Status {
     pub watch: bool,
 }
 
+/// A question to the daemon.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Format of the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Which real server.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// Name of the policy
+    #[arg(value_name = "POLICY")]
+    pub policy: String,
+    /// The real server: its name in the policy, its address, or a destination as `status` shows it
+    #[arg(value_name = "REAL_SERVER")]
+    pub real_server: String,
+}
+
+/// How long, and why.
+#[derive(Debug, Args)]
+pub struct Terms {
+    /// End by itself after this time, 1s to 366days [default: until taken back]
+    #[arg(long = "for", value_name = "DURATION", value_parser = term)]
+    pub length: Option<Duration>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `pointsman drain` and `pointsman disable`.
+#[derive(Debug, Args)]
+pub struct Override {
+    /// Which real server.
+    #[command(flatten)]
+    pub which: Which,
+    /// How long, and why.
+    #[command(flatten)]
+    pub terms: Terms,
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `pointsman weight`.
+#[derive(Debug, Args)]
+pub struct Weight {
+    /// Which real server.
+    #[command(flatten)]
+    pub which: Which,
+    /// 0 to 2147483647; 0 takes no new connections
+    #[arg(value_name = "WEIGHT", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    pub weight: u32,
+    /// How long, and why.
+    #[command(flatten)]
+    pub terms: Terms,
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `pointsman enable`.
+#[derive(Debug, Args)]
+pub struct Enable {
+    /// Which real server.
+    #[command(flatten)]
+    pub which: Which,
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `pointsman explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Which real server.
+    #[command(flatten)]
+    pub which: Which,
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// `pointsman confirm`.
+#[derive(Debug, Args)]
+pub struct Confirm {
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `pointsman release`.
+#[derive(Debug, Args)]
+pub struct Release {
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
 /// `pointsman demo`.
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -190,6 +333,41 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err("must be from 100ms to 1day".to_owned());
     }
     Ok(duration)
+}
+
+fn blast_limit(text: &str) -> Result<Most, String> {
+    let share = match text.strip_suffix('%') {
+        _ if text == "off" => return Ok(Most(None)),
+        Some(share) => {
+            let share = share.parse().ok().filter(|share| (1..100).contains(share));
+            share.map(Share::Percent)
+        }
+        None => text.parse().ok().filter(|count| *count > 0).map(Share::Count),
+    };
+    match share {
+        Some(share) => Ok(Most(Some(share))),
+        None => Err(format!("`{text}` is not a number from 1, a share from 1% to 99%, or `off`")),
+    }
+}
+
+fn term(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a duration such as `30m` or `2h`"))?;
+    if duration < Duration::from_secs(1) || duration > Duration::from_secs(LONGEST) {
+        return Err("must be from 1s to 366days".to_owned());
+    }
+    Ok(duration)
+}
+
+fn guard(text: &str) -> Result<Guard, String> {
+    if text == "off" {
+        return Ok(Guard::Off);
+    }
+    let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    number
+        .filter(|percent| *percent < 100)
+        .map(Guard::Percent)
+        .ok_or_else(|| "must be a share from `0%` to `99%`, or `off` to hold nothing".to_owned())
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -232,6 +410,29 @@ mod tests {
         assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
         for wrong in ["", "30", "0s", "2days", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(term("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "999ms", "367days", "2"] {
+            assert!(term(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn guards() {
+        assert_eq!(guard("50%"), Ok(Guard::Percent(50)));
+        assert_eq!(guard("off"), Ok(Guard::Off));
+        for wrong in ["", "50", "100%", "-1%", "1.5%", "on"] {
+            assert!(guard(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn blast_limits() {
+        assert_eq!(blast_limit("off"), Ok(Most(None)));
+        assert_eq!(blast_limit("2"), Ok(Most(Some(Share::Count(2)))));
+        assert_eq!(blast_limit("50%"), Ok(Most(Some(Share::Percent(50)))));
+        for wrong in ["", "0", "-1", "0%", "100%", "300%", "half", "%", "1.5%", "99999999999"] {
+            assert!(blast_limit(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -24,9 +24,12 @@ use crate::daemon::{self, Settings};
 use crate::ipvs::memory::Memory;
 use crate::ipvs::model::{Change, Table};
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::policy::guard::Guard;
+use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
 use crate::probe::network::NetworkProber;
-use crate::reconcile::store::Store;
+use crate::reconcile::ownership::OWNED;
+use crate::record::{Record, Scope};
 
 const SERVERS: usize = 4;
 /// The one that dies.
@@ -91,10 +94,15 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
     })?;
     Ok(Settings {
         path,
+        guard: Guard::Off,
         first,
         ipvs: Box::new(table),
-        store: Some(Store::new(dir)),
+        store: Some(Record::new(dir, OWNED, &Scope::Kernel)),
         owned: Default::default(),
+        standing: Default::default(),
+        health: Default::default(),
+        blast_limit: BlastLimit::default(),
+        overrides: Default::default(),
         resync: Duration::from_secs(5),
         listener: Some(listener),
         limits: Limits::for_sockets(64),

@@ -2,12 +2,16 @@
 
 pub mod args;
 mod check;
+mod confirm;
 mod demo;
+mod explain;
 mod log_file;
 mod log_text;
 mod logging;
 mod open;
+mod overrides;
 mod plan;
+mod release;
 mod run;
 mod status;
 
@@ -45,6 +49,14 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args),
         Command::Status(args) => status::status(&args),
+        Command::Drain(args) => overrides::drain(args),
+        Command::Disable(args) => overrides::disable(args),
+        Command::Weight(args) => overrides::weight(args),
+        Command::Enable(args) => overrides::enable(args),
+        Command::Overrides(args) => overrides::list(&args),
+        Command::Explain(args) => explain::explain(args),
+        Command::Confirm(args) => confirm::confirm(&args),
+        Command::Release(args) => release::release(&args),
         Command::Demo(args) => demo::demo(&args),
     };
     match ended {
@@ -111,6 +123,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Pretty JSON with a line end.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     ended(serde_json::to_string_pretty(value))
+}
+
+/// For whom `sudo` runs this command. The daemon believes it of root only.
+fn acts_for() -> Option<String> {
+    std::env::var("SUDO_USER").ok()
 }
 
 /// JSON in one line.

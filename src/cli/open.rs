@@ -10,7 +10,8 @@ use crate::ipvs::netlink::Netlink;
 use crate::ipvs::netns;
 use crate::policy::load::{Loaded, load};
 use crate::policy::problem::{Problem, render_all};
-use crate::reconcile::store::Store;
+use crate::reconcile::ownership::{OWNED, Owned};
+use crate::record::{Record, Scope};
 
 /// Moves this thread into the namespace that was asked for. Before any other thread starts.
 pub(super) fn enter(common: &Common) -> Result<(), Failure> {
@@ -45,11 +46,16 @@ pub(super) fn table(which: Table) -> Result<Box<dyn Ipvs>, Failure> {
 }
 
 /// The record of what is owned in the table that was asked for.
-pub(super) fn store(common: &Common) -> Store {
+pub(super) fn store(common: &Common) -> Record<Owned> {
+    Record::new(&common.state_dir, OWNED, &scope(common))
+}
+
+/// Which table what is recorded belongs to.
+pub(super) fn scope(common: &Common) -> Scope {
     match (common.ipvs, &common.netns) {
-        (Table::Memory, _) => Store::of_memory(&common.state_dir),
-        (Table::Kernel, None) => Store::new(&common.state_dir),
-        (Table::Kernel, Some(name)) => Store::of_namespace(&common.state_dir, name),
+        (Table::Memory, _) => Scope::Memory,
+        (Table::Kernel, None) => Scope::Kernel,
+        (Table::Kernel, Some(name)) => Scope::Namespace(name.clone()),
     }
 }
 

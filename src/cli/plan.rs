@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{self, Path};
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -10,9 +11,10 @@ use tokio::task::JoinSet;
 
 use super::args::{Assume, Output, Plan as Args, Table};
 use super::open::{self, count};
-use super::{Exit, Failure, answer, colour, json, runtime};
+use super::{Exit, Failure, answer, colour, complain, json, runtime};
+use crate::control::PlanInput;
 use crate::control::client::{self, ClientError};
-use crate::control::{KnownHealth, PlanInput};
+use crate::control::overrides::{OverrideStatus, list};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::Ipvs;
 use crate::ipvs::memory::Memory;
@@ -20,13 +22,18 @@ use crate::policy::model::PolicySet;
 use crate::probe::Prober;
 use crate::probe::network::NetworkProber;
 use crate::probe::outcome::Outcome;
-use crate::reconcile::desired::desired;
+use crate::reconcile::desired::{Moment, desired};
+use crate::reconcile::overrides::{OVERRIDES, Overrides};
 use crate::reconcile::plan::{Plan, plan as make_plan};
 use crate::reconcile::render::render;
+use crate::reconcile::standing::Standing;
 use crate::reconcile::view::{HealthView, Verdict};
+use crate::record::Record;
 
 /// Probes in flight during the one round without a daemon.
 const PROBES_AT_ONCE: usize = 256;
+/// As many overrides as are shown below a plan.
+const MOST_OVERRIDES: usize = 10;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -34,6 +41,8 @@ struct Answer<'a> {
     health: &'a str,
     /// Which table was read.
     table: &'a str,
+    /// What operators said of its real servers.
+    overrides: &'a [OverrideStatus],
     #[serde(flatten)]
     plan: &'a Plan,
 }
@@ -43,20 +52,28 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     let loaded = open::policies(&args.common.policies)?;
     let set = Arc::new(loaded.set);
     let runtime = runtime()?;
-    let daemon = match runtime.block_on(client::get(&args.socket.socket, "/v1/plan-input")) {
-        Ok(input) => Some(input),
-        Err(error) if error.is_absence() => None,
-        Err(error @ ClientError::Denied(_)) if args.assume.is_some() => {
-            tracing::debug!(%error, "planning without the daemon");
-            None
-        }
-        Err(error) => return Err(Failure::new(&error)),
+    let daemon: Option<PlanInput> =
+        match runtime.block_on(client::get(&args.socket.socket, "/v1/plan-input")) {
+            Ok(input) => Some(input),
+            Err(error) if error.is_absence() => None,
+            Err(error @ ClientError::Denied(_)) if args.assume.is_some() => {
+                tracing::debug!(%error, "planning without the daemon");
+                None
+            }
+            Err(error) => return Err(Failure::new(&error)),
+        };
+    let overrides = match &daemon {
+        Some(daemon) => daemon.overrides.clone(),
+        None => recorded(args),
     };
+    let said = list(&overrides, &set, wall());
+    let said: Vec<OverrideStatus> = said.into_iter().filter(|it| it.applies).collect();
     let (view, source) = match (args.assume, &daemon) {
         (Some(assume), _) => assumed(set, assume),
         (None, Some(daemon)) => known(set, daemon, &args.common.policies),
         (None, None) => runtime.block_on(probed(set)),
     };
+    let view = HealthView { overrides: Arc::new(overrides), ..view };
     let (mut ipvs, place) = table(args, daemon.as_ref())?;
     let observed = ipvs
         .table()
@@ -65,7 +82,11 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
         Some(daemon) => daemon.owned.into_iter().collect(),
         None => open::store(&args.common).load().map_err(|error| Failure::new(&error))?,
     };
-    let plan = make_plan(&observed, &desired(&view, &observed), &owned);
+    let plan = make_plan(
+        &observed,
+        &desired(&view, &observed, &Standing::default(), Moment::first(now())),
+        &owned,
+    );
     match args.output {
         Output::Text => {
             let text = render(&plan, colour(&std::io::stdout()));
@@ -73,14 +94,39 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
                 "kernel" => format!("health: {source}\n"),
                 place => format!("health: {source}\ntable: {place}\n"),
             };
-            answer(&(text + &footer))?;
+            answer(&(text + &footer + &footer_of(&said)))?;
         }
         Output::Json => {
-            answer(&json(&Answer { health: &source, table: &place, plan: &plan })?)?;
+            answer(&json(&Answer {
+                health: &source,
+                table: &place,
+                overrides: &said,
+                plan: &plan,
+            })?)?;
         }
     }
     let pending = args.detailed_exitcode && !plan.steps.is_empty();
     Ok(if pending { Exit::Pending } else { Exit::Done })
+}
+
+/// The overrides a daemon would start with.
+fn recorded(args: &Args) -> Overrides {
+    let mut record = Record::new(&args.common.state_dir, OVERRIDES, &open::scope(&args.common));
+    let mut overrides: Overrides = record.load().unwrap_or_else(|error| {
+        complain(&Failure::new(&error).message);
+        Overrides::default()
+    });
+    overrides.expire(wall());
+    overrides
+}
+
+fn footer_of(said: &[OverrideStatus]) -> String {
+    let lines = said.iter().take(MOST_OVERRIDES).map(|it| format!("override: {}\n", it.line()));
+    let lines: String = lines.collect();
+    match said.len().saturating_sub(MOST_OVERRIDES) {
+        0 => lines,
+        more => format!("{lines}override: … and {more} more, see `pointsman overrides`\n"),
+    }
 }
 
 /// The table to plan against, and what it is.
@@ -106,13 +152,8 @@ fn assumed(set: Arc<PolicySet>, assume: Assume) -> (HealthView, String) {
 
 /// Health as the daemon has it; what it does not probe is unknown to it.
 fn known(set: Arc<PolicySet>, daemon: &PlanInput, path: &Path) -> (HealthView, String) {
-    let verdict = |known: &KnownHealth| Verdict {
-        health: known.health,
-        reason: known.reason.as_deref().map(Into::into),
-    };
-    let verdicts: Vec<Option<Verdict>> =
-        set.targets.iter().map(|target| daemon.health.get(&target.key()).map(verdict)).collect();
-    let strangers = verdicts.iter().filter(|verdict| verdict.is_none()).count();
+    let targets = set.targets.len();
+    let (view, strangers) = daemon.view(set, now());
     let mut source = format!("from the running daemon (pid {})", daemon.pid);
     if path::absolute(path).is_ok_and(|path| path.display().to_string() != daemon.policies) {
         source = format!("{source}, which runs {}", daemon.policies);
@@ -121,11 +162,10 @@ fn known(set: Arc<PolicySet>, daemon: &PlanInput, path: &Path) -> (HealthView, S
         source = format!(
             "{source}; {} of {} it does not probe, taken as unknown",
             strangers,
-            count(set.targets.len(), "check target")
+            count(targets, "check target")
         );
     }
-    let verdicts = verdicts.into_iter().map(Option::unwrap_or_default).collect();
-    (HealthView { policies: set, verdicts }, source)
+    (view, source)
 }
 
 /// One round of probes: a pass is up, a failure is down, and what the director could not ask is
@@ -145,10 +185,8 @@ async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
     let mut verdicts = vec![Verdict::default(); set.targets.len()];
     for (index, outcome) in outcomes {
         verdicts[index] = match outcome.kind {
-            OutcomeKind::Pass => Verdict { health: Health::Up, reason: None },
-            OutcomeKind::Fail => {
-                Verdict { health: Health::Down, reason: Some(outcome.detail.into()) }
-            }
+            OutcomeKind::Pass => Verdict::of(Health::Up, None),
+            OutcomeKind::Fail => Verdict::of(Health::Down, Some(outcome.detail.into())),
             OutcomeKind::Inconclusive => Verdict::default(),
         };
     }
@@ -156,5 +194,15 @@ async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
         "from one round of probes just now ({}; no daemon is running)",
         count(set.targets.len(), "check target")
     );
-    (HealthView { policies: set, verdicts }, source)
+    (HealthView::new(set, verdicts), source)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock: which overrides have ended")]
+fn wall() -> SystemTime {
+    SystemTime::now()
 }

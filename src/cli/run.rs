@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -17,10 +19,15 @@ use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::ipvs::rehearsal::Rehearsal;
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::policy::guard::Guard;
+use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
+use crate::probe::knowledge::{HEALTH, Recalled, Recorded};
 use crate::probe::network::NetworkProber;
-use crate::reconcile::ownership::Owned;
-use crate::reconcile::store::Store;
+use crate::reconcile::overrides::OVERRIDES;
+use crate::reconcile::ownership::OWNED;
+use crate::reconcile::standing::{Clocks, STANDING};
+use crate::record::{Kind, Record};
 
 /// Descriptors that are not for probes: log, socket, netlink, watches, clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -41,18 +48,23 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let _log = logging::init(&args.log)?;
     let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
-    let (store, owned) = owned(&args.common, args.dry_run);
+    let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
     let mut table = open::table(args.common.ipvs)?;
     permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
     let settings = Settings {
-        path: args.common.policies,
+        path: args.common.policies.clone(),
+        guard: if args.yes { Guard::Off } else { args.reload_guard },
         first,
         ipvs,
         store,
         owned,
+        standing: recorded(&args.common, STANDING, args.dry_run),
+        health: remembered(&args.common, args.dry_run),
+        blast_limit: BlastLimit { most: args.blast_limit.0, window: args.blast_window },
+        overrides: recorded(&args.common, OVERRIDES, args.dry_run),
         resync: args.resync,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
@@ -116,15 +128,25 @@ fn lock(common: &Common) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// The owned set of the last run. A damaged record costs only the memory of services that have
-/// left the policies since.
-fn owned(common: &Common, dry_run: bool) -> (Option<Store>, Owned) {
-    let mut store = open::store(common);
-    let owned = store.load().unwrap_or_else(|error| {
-        error!(%error, "starting without it: services that left the policies meanwhile stay");
-        Owned::default()
+/// What the last run has left on record, and the record, unless nothing is to be written. A
+/// damaged one is reported and does not stop the start.
+fn recorded<T>(common: &Common, kind: Kind, dry_run: bool) -> (T, Option<Record<T>>)
+where
+    T: Serialize + DeserializeOwned + Clone + Default + PartialEq,
+{
+    let mut record = Record::new(&common.state_dir, kind, &open::scope(common));
+    let content = record.load().unwrap_or_else(|error| {
+        error!(%error, "starting without it: {}", kind.without);
+        T::default()
     });
-    ((!dry_run).then_some(store), owned)
+    (content, (!dry_run).then_some(record))
+}
+
+/// What the last run knew, in the time of this one, and where this one writes it.
+fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Recorded>>) {
+    let (recorded, record) = recorded(common, HEALTH, dry_run);
+    let recalled = Recalled::of(recorded, Clocks { now: now(), wall: wall() });
+    (recalled, record)
 }
 
 fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
@@ -158,6 +180,14 @@ fn probe_sockets() -> usize {
     }
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(MOST_DESCRIPTORS);
     usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell's clock: what the last run wrote has an age"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock: when the daemon started")]

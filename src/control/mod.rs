@@ -1,18 +1,30 @@
 //! The daemon's socket: HTTP with JSON bodies over a Unix socket.
 //!
-//! [`status`] is what it says, [`server`] the daemon's end, [`client`] the commands' end.
+//! [`status`], [`overrides`] and [`explain`] are what it says, [`server`] and [`operations`] the
+//! daemon's end, [`client`] the commands' end. Who may open the socket may also give orders.
 
 pub mod client;
+mod columns;
+pub mod explain;
+pub mod explain_text;
+pub mod holding;
+mod operations;
+pub mod overrides;
 pub mod server;
 pub mod status;
 pub mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::ipvs::model::{ServiceKey, Table};
+use crate::policy::model::PolicySet;
+use crate::reconcile::overrides::Overrides;
+use crate::reconcile::view::{HealthView, Verdict};
 
 /// What `plan` needs of a running daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +35,9 @@ pub struct PlanInput {
     pub policies: String,
     /// Verdicts by [`crate::probe::target::Target::key`].
     pub health: BTreeMap<String, KnownHealth>,
+    /// What operators said.
+    #[serde(default)]
+    pub overrides: Overrides,
     /// Virtual services it owns.
     pub owned: Vec<ServiceKey>,
     /// Its table, where that is not the kernel's. A rehearsal on the kernel's has none to offer:
@@ -31,10 +46,71 @@ pub struct PlanInput {
 }
 
 /// A verdict as it travels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KnownHealth {
     /// The verdict.
     pub health: Health,
     /// Why it is down.
     pub reason: Option<String>,
+    /// Seconds since it was reached.
+    pub since_ago: Option<f64>,
+    /// What it counts as while the blast-radius limit holds it back.
+    pub held: Option<Health>,
+}
+
+/// Says that what the blast-radius limit holds has really failed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Release {
+    /// For whom, as `sudo` says; believed of root only.
+    pub acts_for: Option<String>,
+}
+
+/// What came of `release`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    /// As many targets were held and count as down now; `None`: nothing was held.
+    pub held: Option<usize>,
+    /// How many targets there are.
+    pub targets: usize,
+}
+
+impl PlanInput {
+    /// What the daemon knows now of the targets of these policies, and how many of them it does not
+    /// probe: they have no verdict.
+    pub fn view(&self, set: Arc<PolicySet>, now: Instant) -> (HealthView, usize) {
+        let verdict = |known: &KnownHealth| {
+            let ago = known.since_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok());
+            let since = ago.and_then(|ago| now.checked_sub(ago));
+            let reason = known.reason.as_deref().map(Into::into);
+            Verdict { since, held: known.held, ..Verdict::of(known.health, reason) }
+        };
+        let verdicts: Vec<Option<Verdict>> =
+            set.targets.iter().map(|target| self.health.get(&target.key()).map(verdict)).collect();
+        let strangers = verdicts.iter().filter(|verdict| verdict.is_none()).count();
+        let verdicts = verdicts.into_iter().map(Option::unwrap_or_default).collect();
+        let overrides = Arc::new(self.overrides.clone());
+        (HealthView { overrides, ..HealthView::new(set, verdicts) }, strangers)
+    }
+}
+
+/// What is held, and what it would do: a reload, or what no policy declared at the start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldPlan {
+    /// Identifies the policies that would be in force.
+    pub hash: String,
+    /// What would go, in words.
+    pub removal: String,
+    /// The plan as text, without colour.
+    pub text: String,
+    /// The same as `plan --output json` has it.
+    pub plan: serde_json::Value,
+}
+
+/// Puts the policies that are held in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Those that were looked at: [`HeldPlan::hash`].
+    pub hash: String,
+    /// For whom, as `sudo` says; believed of root only.
+    pub acts_for: Option<String>,
 }

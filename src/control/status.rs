@@ -8,15 +8,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
+use crate::policy::guard::Removal;
 use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
+use crate::probe::advice::AdvisedWeight;
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
-use crate::reconcile::desired::Why;
+use crate::probe::slot::Slot;
+use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::HealthView;
+
+use super::holding::{AlarmStatus, DampingStatus};
 
 /// Everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,12 +39,17 @@ pub struct Status {
     pub started: String,
     /// What needs an operator, one line each; empty when all is well.
     pub degraded: Vec<String>,
+    /// Set while the blast-radius limit holds the table.
+    pub alarm: Option<AlarmStatus>,
     /// The policies in force and the last attempt to load others.
     pub policies: Policies,
     /// The table and the work on it.
     pub table: TableStatus,
     /// Probing as a whole.
     pub probes: Probes,
+    /// What operators said, in the order of policies and real servers.
+    #[serde(default)]
+    pub overrides: Vec<OverrideStatus>,
     /// In the order of policies, then as written.
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
@@ -60,6 +71,20 @@ pub struct Policies {
     pub reloads: u64,
     /// The newest content of the path, if it was refused: the policies above stay in force.
     pub refused: Option<Refused>,
+    /// The newest content of the path, if it waits for a confirmation; likewise.
+    #[serde(default)]
+    pub held: Option<HeldReload>,
+}
+
+/// A reload that would remove so much that it waits for `pointsman confirm`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldReload {
+    /// Since when.
+    pub at: String,
+    /// Identifies the policies that wait.
+    pub hash: String,
+    /// What it would remove.
+    pub removal: Removal,
 }
 
 /// A reload that was refused.
@@ -140,6 +165,25 @@ pub struct DestinationStatus {
     pub connections: Connections,
     /// Last outcome, or why it is as it is.
     pub why: String,
+    /// Seconds until it is removed at the latest; set while it drains.
+    #[serde(default)]
+    pub drain_left: Option<f64>,
+    /// How the weight wanted came about, where it is not simply the declared one.
+    #[serde(default)]
+    pub weight: Option<WeightStatus>,
+}
+
+/// How a weight came about: configured × ramp × advised, unless an operator said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightStatus {
+    /// As the policy says.
+    pub configured: u32,
+    /// The share that slow start gives it now, in percent.
+    pub ramp_percent: Option<u32>,
+    /// What the real server asks for: `75%`, or a weight.
+    pub advised: Option<String>,
+    /// What an operator said.
+    pub overridden: Option<u32>,
 }
 
 /// One real server of a policy.
@@ -174,6 +218,10 @@ pub struct CheckStatus {
     pub last_ago: Option<f64>,
     /// What came of it.
     pub last: Option<Outcome>,
+    /// What it counts as while the blast-radius limit holds it back.
+    pub held: Option<Health>,
+    /// Where its changes are damped and there were some.
+    pub damping: Option<DampingStatus>,
 }
 
 /// What does not change while the daemon runs.
@@ -196,7 +244,7 @@ impl Status {
         policies: Policies,
         wall: SystemTime,
     ) -> Self {
-        let moment = Moment { snapshot, report, view: view(snapshot), wall };
+        let moment = Moment::new(snapshot, report, wall);
         let set = &snapshot.policies;
         let mut status = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -205,9 +253,11 @@ impl Status {
             ipvs: facts.ipvs.clone(),
             started: rfc3339(facts.started),
             degraded: Vec::new(),
+            alarm: AlarmStatus::of(snapshot),
             policies,
             table: table(report, snapshot.now),
             probes: probes(snapshot),
+            overrides: overrides::list(&snapshot.overrides, set, wall),
             services: set
                 .policies
                 .iter()
@@ -222,11 +272,17 @@ impl Status {
                 .collect(),
         };
         status.degraded = status.troubles();
+        status.degraded.extend(at_the_limit(&report.desired));
+        status.degraded.extend(
+            report.guarded.as_ref().map(|removal| {
+                format!("start held: it would remove {removal} (pointsman confirm)")
+            }),
+        );
         status
     }
 
     /// Whether something needs an operator: a real server is down or cannot be probed, a reload was
-    /// refused, the table is not as wanted.
+    /// refused or is held, an override applies to nothing, the table is not as wanted.
     pub fn is_degraded(&self) -> bool {
         !self.degraded.is_empty()
     }
@@ -246,6 +302,7 @@ impl Status {
 
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
+        troubles.extend(self.alarm.as_ref().map(ToString::to_string));
         if self.table.error.is_some() {
             troubles.push("trouble with the table or its record".to_owned());
         }
@@ -268,8 +325,40 @@ impl Status {
         if self.policies.refused.is_some() {
             troubles.push("newer policies refused".to_owned());
         }
+        if let Some(held) = &self.policies.held {
+            troubles.push(format!("newer policies held: they would remove {}", held.removal));
+        }
+        match self.overrides.iter().filter(|it| !it.applies).count() {
+            0 => {}
+            1 => troubles.push("1 override of what no policy declares".to_owned()),
+            many => troubles.push(format!("{many} overrides of what no policy declares")),
+        }
         troubles
     }
+}
+
+/// What keeps users from the worst, and says that something is bad enough for it.
+fn at_the_limit(desired: &Desired) -> Vec<String> {
+    let mut troubles: Vec<String> = Vec::new();
+    for policy in &desired.standing.withdrawn {
+        troubles.push(format!("policy {policy} withdrawn by its health floor"));
+    }
+    let of = |is: fn(&Why) -> bool| {
+        let all = desired.services.values().flat_map(|service| service.destinations.values());
+        all.filter(|one| is(&one.why)).count()
+    };
+    match of(|why| matches!(why, Why::Kept(_))) {
+        0 => {}
+        1 => troubles.push("1 destination kept by the health floor although it is down".to_owned()),
+        many => troubles
+            .push(format!("{many} destinations kept by the health floor although they are down")),
+    }
+    match of(|why| matches!(why, Why::Sorry)) {
+        0 => {}
+        1 => troubles.push("1 virtual service answered by its sorry server".to_owned()),
+        many => troubles.push(format!("{many} virtual services answered by their sorry servers")),
+    }
+    troubles
 }
 
 /// A wall-clock time as text.
@@ -278,11 +367,18 @@ pub fn rfc3339(time: SystemTime) -> String {
 }
 
 /// What the parts of a status are made from.
-struct Moment<'a> {
+pub(super) struct Moment<'a> {
     snapshot: &'a Snapshot,
     report: &'a Report,
-    view: HealthView,
+    view: &'a HealthView,
     wall: SystemTime,
+}
+
+impl<'a> Moment<'a> {
+    /// The moment of a snapshot.
+    pub(super) fn new(snapshot: &'a Snapshot, report: &'a Report, wall: SystemTime) -> Self {
+        Self { snapshot, report, view: &snapshot.view, wall }
+    }
 }
 
 impl Moment<'_> {
@@ -298,8 +394,11 @@ impl Moment<'_> {
                 self.destination(service.key, declared.key, Some(real_server))
             })
             .collect();
+        if let (Some(sorry), Some(server)) = (&service.sorry, &policy.sorry_server) {
+            destinations.push(self.destination(service.key, sorry.key, Some(server)));
+        }
         let declared: BTreeSet<DestinationKey> =
-            service.destinations.iter().map(|it| it.key).collect();
+            service.destinations.iter().chain(&service.sorry).map(|it| it.key).collect();
         let others = in_kernel.into_iter().flat_map(|it| it.destinations.keys());
         for key in others.filter(|key| !declared.contains(key)) {
             destinations.push(self.destination(service.key, *key, None));
@@ -313,16 +412,18 @@ impl Moment<'_> {
         }
     }
 
-    fn destination(
+    pub(super) fn destination(
         &self,
         service: ServiceKey,
         destination: DestinationKey,
         real_server: Option<&RealServer>,
     ) -> DestinationStatus {
         let wanted = self.report.desired.services.get(&service);
+        let absent = wanted.map(|it| &it.absent);
         let wanted = wanted.and_then(|it| it.destinations.get(&destination));
         let kernel = self.report.table.as_ref().and_then(|table| table.get(&service));
         let kernel = kernel.and_then(|it| it.destinations.get(&destination));
+        let why = wanted.map(|it| &it.why).or_else(|| absent.and_then(|it| it.get(&destination)));
         DestinationStatus {
             destination,
             real_server: real_server.map(|it| it.name.clone()),
@@ -331,8 +432,25 @@ impl Moment<'_> {
             weight_wanted: wanted.map(|it| it.config.weight),
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
-            why: real_server
-                .map_or_else(|| "not declared by the policy".to_owned(), |it| self.why(it)),
+            why: self.destination_why(why, real_server),
+            drain_left: match why {
+                Some(Why::Drains(drains)) => Some(seconds(drains.left)),
+                _ => None,
+            },
+            weight: wanted.and_then(|it| it.weight.as_deref()).map(weight),
+        }
+    }
+
+    /// What decides beyond the verdict, then what the probes say.
+    fn destination_why(&self, why: Option<&Why>, real_server: Option<&RealServer>) -> String {
+        let special = why
+            .filter(|why| !matches!(why, Why::Up | Why::Down(_) | Why::Unknown | Why::Undeclared));
+        match (special, real_server) {
+            (Some(why @ (Why::Kept(_) | Why::HeldBack(_))), _) => why.to_string(),
+            (Some(why), Some(server)) => format!("{why}; {}", self.why(server)),
+            (Some(why), None) => why.to_string(),
+            (None, Some(server)) => self.why(server),
+            (None, None) => "not declared by the policy".to_owned(),
         }
     }
 
@@ -353,18 +471,29 @@ impl Moment<'_> {
         };
         let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));
         let mut why = match &slot.last {
-            None => "not probed yet".to_owned(),
+            None => match (&slot.verdict().reason, health) {
+                (Some(reason), _) => format!("{reason} (before the restart)"),
+                (None, Health::Unknown) => "not probed yet".to_owned(),
+                (None, health) => format!("{health} before the restart"),
+            },
             Some(last) => told(&last.outcome),
         };
         if slot.state.streak > 0 {
             let needed = slot.state.needed(target.timing.hysteresis);
             let kind = if health == Health::Down { "passes" } else { "failures" };
-            why = format!("{why} ({} of {needed} {kind})", slot.state.streak);
+            why = format!("{why} ({} of {needed} {kind})", slot.state.streak.min(needed));
+        }
+        if let Some(damping) = DampingStatus::of(slot, self.snapshot.now) {
+            why += &damping.to_string();
         }
         why
     }
 
-    fn real_server(&self, policy: &Policy, real_server: &RealServer) -> RealServerStatus {
+    pub(super) fn real_server(
+        &self,
+        policy: &Policy,
+        real_server: &RealServer,
+    ) -> RealServerStatus {
         RealServerStatus {
             policy: policy.name.clone(),
             real_server: real_server.name.clone(),
@@ -386,10 +515,12 @@ impl Moment<'_> {
             needed: slot.state.needed(target.timing.hysteresis),
             last_ago: slot.last.as_ref().map(|last| self.ago(last.at)),
             last: slot.last.as_ref().map(|last| last.outcome.clone()),
+            held: self.view.verdict(id).held,
+            damping: DampingStatus::of(slot, self.snapshot.now),
         }
     }
 
-    fn slot(&self, id: TargetId) -> &crate::probe::engine::Slot {
+    fn slot(&self, id: TargetId) -> &Slot {
         &self.snapshot.slots[id.0 as usize]
     }
 
@@ -409,11 +540,16 @@ fn told(outcome: &Outcome) -> String {
     }
 }
 
-fn view(snapshot: &Snapshot) -> HealthView {
-    let verdict = |slot: &crate::probe::engine::Slot| slot.verdict();
-    HealthView {
-        policies: snapshot.policies.clone(),
-        verdicts: snapshot.slots.iter().map(verdict).collect(),
+pub(super) fn weight(parts: &WeightParts) -> WeightStatus {
+    let advised = |advised| match advised {
+        AdvisedWeight::Percent(percent) => format!("{percent}%"),
+        AdvisedWeight::Absolute(weight) => weight.to_string(),
+    };
+    WeightStatus {
+        configured: parts.configured,
+        ramp_percent: parts.ramp_percent,
+        advised: parts.advised.map(advised),
+        overridden: parts.overridden,
     }
 }
 
@@ -453,7 +589,7 @@ fn probes(snapshot: &Snapshot) -> Probes {
 }
 
 /// Rounded to milliseconds, which is what a person or a program can use.
-fn seconds(duration: Duration) -> f64 {
+pub(super) fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::overrides::OverrideStatus;
 use super::status::{DestinationStatus, ServiceStatus, Status};
 use crate::health::Health;
 
@@ -35,6 +36,7 @@ fn head(text: &mut String, status: &Status, colour: bool) {
     );
     line(text, "state", &state(status, colour));
     policy_lines(text, status);
+    override_lines(text, status);
     table_lines(text, status);
     let probes = &status.probes;
     line(
@@ -81,6 +83,19 @@ fn policy_lines(text: &mut String, status: &Status) {
         let all = format!("pointsman check {}", policies.path);
         some(text, "  ", &refused.problems, &all);
     }
+    if let Some(held) = &policies.held {
+        let (at, removal) = (&held.at, &held.removal);
+        line(text, "", &format!("HELD since {at}, the ones before it stay in force:"));
+        line(text, "", &format!("  newer policies would remove {removal}"));
+        line(text, "", "  `pointsman confirm` shows their plan and puts them in force");
+    }
+}
+
+fn override_lines(text: &mut String, status: &Status) {
+    let Some((first, others)) = status.overrides.split_first() else { return };
+    line(text, "overrides", &first.line());
+    let others: Vec<String> = others.iter().map(OverrideStatus::line).collect();
+    some(text, "", &others, "pointsman overrides");
 }
 
 fn table_lines(text: &mut String, status: &Status) {
@@ -181,7 +196,7 @@ fn plural<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) ->
 }
 
 /// `45s`, `12m 3s`, `3h 20m`, `5days 2h`: the two largest units.
-fn age(seconds: f64) -> String {
+pub(super) fn age(seconds: f64) -> String {
     let whole = Duration::from_secs(Duration::from_secs_f64(seconds.max(0.0)).as_secs());
     let text = humantime::format_duration(whole).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

@@ -109,6 +109,7 @@ impl<'n> Fields<'n> {
             let help = match (moved, closest(name, self.known.iter().copied())) {
                 (Some((_, place)), _) => format!("`{name}` belongs {place}"),
                 (None, Some(word)) => format!("did you mean `{word}`?"),
+                (None, None) if self.known.is_empty() => "leave it out".to_owned(),
                 (None, None) => format!("known here: {}", self.known.join(", ")),
             };
             report.error(key.place, message, help);

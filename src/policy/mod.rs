@@ -7,6 +7,7 @@
 mod decode;
 mod file;
 mod fingerprint;
+pub mod guard;
 pub mod load;
 pub mod model;
 mod node;
@@ -14,6 +15,8 @@ pub mod problem;
 mod resolve;
 mod source;
 pub mod watch;
+
+pub(crate) use decode::closest;
 
 #[cfg(test)]
 mod tests;

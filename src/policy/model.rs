@@ -1,6 +1,7 @@
 //! Validated policies. Whoever holds a [`PolicySet`] need not check anything again.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::ipvs::model::{DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
 use crate::probe::target::Target;
@@ -40,6 +41,50 @@ pub struct Policy {
     pub real_servers: Vec<RealServer>,
     /// What a down verdict does to destinations.
     pub on_down: OnDown,
+    /// How many real servers probes may not take out.
+    pub health_floor: Option<HealthFloor>,
+    /// Who answers when no real server takes connections. Without checks it is always up.
+    pub sorry_server: Option<RealServer>,
+}
+
+/// The least number of real servers that probes leave in, and what happens there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthFloor {
+    /// That number.
+    pub min_up: Share,
+    /// What happens when fewer are up.
+    pub at_floor: AtFloor,
+}
+
+/// What happens at the health floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtFloor {
+    /// The rest stays, although it is down: fail open.
+    Keep,
+    /// All go: fail closed.
+    Withdraw {
+        /// How many must be up for all to come back.
+        return_at: Share,
+    },
+}
+
+/// A number of things, or a share of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// So many, but never more than there are.
+    Count(u32),
+    /// So many of a hundred, rounded up; 0 to 100.
+    Percent(u8),
+}
+
+impl Share {
+    /// How many that is of `all`.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::Count(count) => all.min(usize::try_from(count).unwrap_or(usize::MAX)),
+            Self::Percent(percent) => (all * usize::from(percent.min(100))).div_ceil(100),
+        }
+    }
 }
 
 /// What happens to the destinations of a real server that is down.
@@ -50,6 +95,9 @@ pub enum OnDown {
     Remove,
     /// They stay with weight 0, so that established connections go on.
     Quiesce,
+    /// They are removed, and established connections are cut rather than left hanging: the same
+    /// for the table, but the kernel must be told (`net.ipv4.vs.expire_nodest_conn`).
+    Cut,
 }
 
 /// A virtual service with its declared destinations.
@@ -61,6 +109,12 @@ pub struct VirtualService {
     pub config: ServiceConfig,
     /// One per real server of the policy, in the same order.
     pub destinations: Vec<DeclaredDestination>,
+    /// The sorry server of the policy in this service.
+    pub sorry: Option<DeclaredDestination>,
+    /// How long a destination that leaves may keep its connections; zero: it goes at once.
+    pub drain: Duration,
+    /// How long a real server that comes back takes to its whole weight; zero: no time.
+    pub slow_start: Duration,
 }
 
 /// What a real server is in one virtual service while it is up.

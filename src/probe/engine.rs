@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::blast_limit::{BlastLimit, Event, Wave};
+use super::knowledge::{Knowledge, Known, Recalled};
 use super::outcome::Outcome;
+pub use super::slot::{Last, Slot};
 use super::target::Target;
-use crate::health::{OutcomeKind, State, Transition};
+use crate::health::{Health, OutcomeKind, Transition};
 use crate::policy::model::{PolicySet, TargetId};
-use crate::reconcile::view::{HealthView, Verdict};
+use crate::reconcile::view::{Alarm, HealthView, Verdict};
 
 /// First probes start this far apart at most; all of them within their interval.
 const FIRST_SPACING: Duration = Duration::from_micros(500);
@@ -57,28 +60,6 @@ pub struct Start {
     pub lateness: Duration,
 }
 
-/// The last conclusive or inconclusive attempt at a target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Last {
-    /// When it ended.
-    pub at: Instant,
-    /// What came of it.
-    pub outcome: Outcome,
-}
-
-/// Everything known of one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
-    /// Verdict, since when, streak.
-    pub state: State,
-    /// The last attempt.
-    pub last: Option<Last>,
-    reason: Option<Arc<str>>,
-    due: Instant,
-    attempts: u64,
-    probe: Option<(ProbeId, Instant)>,
-}
-
 /// A verdict that changed.
 #[derive(Debug, Clone)]
 pub struct Turned {
@@ -86,6 +67,10 @@ pub struct Turned {
     pub target: TargetId,
     /// From what to what.
     pub transition: Transition,
+    /// How long flap damping holds it down from now on.
+    pub hold: Option<Duration>,
+    /// It had turned down before, and only now counts as that.
+    pub was_held: bool,
 }
 
 /// The schedule and the verdicts of all targets.
@@ -101,10 +86,14 @@ pub struct Engine {
     limits: Limits,
     next_id: u64,
     random: StdRng,
+    wave: Wave,
+    limit_event: Option<Event>,
+    /// Of an earlier run; used up by the first policies.
+    recalled: Recalled,
 }
 
 impl Engine {
-    /// An engine without targets.
+    /// An engine without targets, and without a blast-radius limit.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
             policies: Arc::default(),
@@ -116,7 +105,20 @@ impl Engine {
             limits,
             next_id: 0,
             random: StdRng::seed_from_u64(seed),
+            wave: Wave::new(BlastLimit { most: None, ..BlastLimit::default() }),
+            limit_event: None,
+            recalled: Recalled::default(),
         }
+    }
+
+    /// The same with a blast-radius limit.
+    pub fn limited(self, limit: BlastLimit) -> Self {
+        Self { wave: Wave::new(limit), ..self }
+    }
+
+    /// The same with what an earlier run has left: it seeds the verdicts on the first policies.
+    pub fn remembering(self, recalled: Recalled) -> Self {
+        Self { recalled, ..self }
     }
 
     /// Puts a policy set in force and names the attempts that nobody waits for any more.
@@ -128,10 +130,14 @@ impl Engine {
         let mut old_slots = std::mem::take(&mut self.slots);
         let spacing = FIRST_SPACING;
         let mut first_due = now;
+        let mut before = Vec::with_capacity(self.policies.targets.len());
         for target in &self.policies.targets {
-            let slot = match predecessor(&old.targets, target) {
+            let index = predecessor(&old.targets, target);
+            before.push(index.and_then(|index| u32::try_from(index).ok()));
+            let slot = match index {
                 Some(index) => {
                     let mut slot = old_slots[index].clone();
+                    slot.retime(target.timing, now);
                     slot.due = slot.due.min(now + target.timing.interval);
                     if target.timing.timeout < old.targets[index].timing.timeout {
                         // An attempt that may take longer than is allowed now is made anew.
@@ -151,8 +157,28 @@ impl Engine {
             self.slots.push(slot);
         }
         self.reindex();
+        let event = self.wave.set_policies(&self.policies, |target| before[target as usize]);
+        self.limit_event = event.or(self.limit_event);
+        self.recall(now);
         let abandoned = old_slots.iter().filter_map(|slot| slot.probe.map(|(id, _)| id));
         abandoned.collect()
+    }
+
+    /// Seeds the first targets with what is still true of what an earlier run knew.
+    fn recall(&mut self, now: Instant) {
+        if self.policies.targets.is_empty() || self.recalled.is_empty() {
+            return;
+        }
+        let recalled = std::mem::take(&mut self.recalled);
+        let mut members = Vec::new();
+        for (index, (target, slot)) in (0..).zip(self.policies.targets.iter().zip(&mut self.slots))
+        {
+            if let Some(known) = recalled.get(target, now) {
+                slot.recall(known, target.timing, now);
+                members.extend(known.member.map(|member| (index, member)));
+            }
+        }
+        self.wave.restore(members, recalled.holds_since());
     }
 
     /// Rebuilds what is derived from the slots: the queue, and whose attempt is whose.
@@ -229,9 +255,11 @@ impl Engine {
         let timing = self.policies.targets[index as usize].timing;
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
-        let turned = outcome.and_then(|outcome| slot.record(outcome, timing.hysteresis, now));
+        let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
+        let change = outcome.and_then(|outcome| slot.record(outcome, timing, now));
         let interval = match timing.fast_interval {
-            Some(fast) if slot.state.streak > 0 => fast,
+            // Haste cannot end a hold.
+            Some(fast) if slot.state.streak > 0 && !slot.state.is_held(now) => fast,
             _ => timing.interval,
         };
         // The second attempt is spread over the whole interval, later ones over its last tenth.
@@ -239,7 +267,33 @@ impl Engine {
         let share: f64 = self.random.random_range(shortest..=1.0);
         slot.due = (started + interval.mul_f64(share)).max(now);
         self.due.insert((slot.due, index));
-        turned.map(|transition| Turned { target: TargetId(index), transition })
+        let parole = self.wave.on_parole(index).filter(|_| failed);
+        let late = parole.map(|from| Transition { from, to: Health::Down });
+        let transition = change.map(|change| change.transition).or(late)?;
+        self.limit_event = self.wave.turned(index, transition, now).or(self.limit_event);
+        Some(Turned {
+            target: TargetId(index),
+            transition,
+            hold: change.and_then(|change| change.hold),
+            was_held: parole.is_some(),
+        })
+    }
+
+    /// An operator says that what the blast-radius limit holds has really failed: what it held.
+    pub fn release(&mut self) -> Option<Alarm> {
+        let alarm = self.alarm();
+        self.wave.release();
+        alarm
+    }
+
+    /// What has become of the blast-radius limit since this was asked last.
+    pub fn take_limit_event(&mut self) -> Option<Event> {
+        self.limit_event.take()
+    }
+
+    /// What the blast-radius limit holds, if it does.
+    pub fn alarm(&self) -> Option<Alarm> {
+        self.wave.alarm(self.slots.len())
     }
 
     fn free(&mut self, address: IpAddr) {
@@ -261,8 +315,26 @@ impl Engine {
 
     /// The policies in force and the verdicts on their targets.
     pub fn view(&self) -> HealthView {
-        let verdicts = self.slots.iter().map(Slot::verdict).collect();
-        HealthView { policies: Arc::clone(&self.policies), verdicts }
+        let verdict =
+            |(index, slot): (u32, &Slot)| Verdict { held: self.wave.held(index), ..slot.verdict() };
+        let verdicts = (0..).zip(&self.slots).map(verdict).collect();
+        let view = HealthView::new(Arc::clone(&self.policies), verdicts);
+        HealthView { alarm: self.alarm(), ..view }
+    }
+
+    /// What a later run should know.
+    pub fn knowledge(&self, now: Instant) -> Knowledge {
+        let known = |(index, slot): (u32, &Slot)| match self.wave.on_parole(index) {
+            // Whether it is really down is about to turn out.
+            Some(_) => None,
+            None => Known::of(slot, self.wave.member(index)),
+        };
+        Knowledge {
+            policies: Arc::clone(&self.policies),
+            targets: (0..).zip(&self.slots).map(known).collect(),
+            holds_since: self.alarm().map(|alarm| alarm.since),
+            now,
+        }
     }
 
     /// The policies in force.
@@ -278,32 +350,6 @@ impl Engine {
     /// How many attempts are in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-}
-
-impl Slot {
-    fn new(due: Instant, now: Instant) -> Self {
-        Self { state: State::new(now), last: None, reason: None, due, attempts: 0, probe: None }
-    }
-
-    /// The verdict, as far as a plan needs it.
-    pub fn verdict(&self) -> Verdict {
-        Verdict { health: self.state.health, reason: self.reason.clone() }
-    }
-
-    fn record(
-        &mut self,
-        outcome: Outcome,
-        limits: crate::health::Hysteresis,
-        now: Instant,
-    ) -> Option<Transition> {
-        let transition = self.state.record(outcome.kind, limits, now);
-        if transition.is_some() {
-            self.reason =
-                (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());
-        }
-        self.last = Some(Last { at: now, outcome });
-        transition
     }
 }
 

@@ -1,7 +1,9 @@
 use super::*;
+use crate::health::damping::Damping;
 use crate::health::{Health, Hysteresis};
 use crate::probe::outcome::{Phases, Reason};
 use crate::probe::target::{Check, CheckKind, TcpCheck, Timing};
+use crate::reconcile::standing::Clocks;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
@@ -19,12 +21,13 @@ fn timing(interval: u64, fall: u32) -> Timing {
             rise: NonZeroU32::new(2).unwrap(),
             fall: NonZeroU32::new(fall).unwrap(),
         },
+        damping: None,
     }
 }
 
 fn target(address: &str, timing: Timing) -> Target {
     let kind = CheckKind::Tcp(TcpCheck::default());
-    let check = Arc::new(Check { kind, source: None, interface: None });
+    let check = Arc::new(Check::new(kind));
     Target { address: address.parse::<SocketAddr>().unwrap(), check, timing }
 }
 
@@ -255,4 +258,106 @@ fn a_shorter_timeout_is_in_force_at_once() {
     assert!(engine.finish(start.id, None, now).is_none());
     let again = engine.start_due(now).pop().unwrap();
     assert_eq!(again.target.timing.timeout, Duration::from_millis(1000));
+}
+
+/// Lets the only target's next attempt end so; when it did.
+fn next(engine: &mut Engine, reason: Reason) -> (Instant, Option<Turned>) {
+    let now = engine.next_due().unwrap();
+    let start = engine.start_due(now).pop().unwrap();
+    (now, engine.finish(start.id, outcome(reason), now))
+}
+
+#[test]
+fn a_flapping_target_is_held_down_and_probed_without_haste() {
+    let mut engine = engine(10, 10);
+    let mut damped = timing(1000, 1);
+    damped.hysteresis.rise = NonZeroU32::new(1).unwrap();
+    damped.fast_interval = Some(Duration::from_millis(100));
+    let changes = NonZeroU32::new(3).unwrap();
+    damped.damping = Some(Damping { changes, ..Damping::default() });
+    engine.set_policies(set(vec![target("192.0.2.1:80", damped)]), beginning());
+    for reason in [Reason::Ok, Reason::Refused, Reason::Ok] {
+        assert_eq!(next(&mut engine, reason).1.unwrap().hold, None);
+    }
+    let (held_at, turned) = next(&mut engine, Reason::Refused);
+    assert_eq!(turned.unwrap().hold, Some(Duration::from_secs(30)));
+    let words = "held down by flap damping, 3 changes in 5m; last: Refused";
+    assert_eq!(engine.view().verdicts[0].reason.as_deref(), Some(words));
+    let mut probes = 0;
+    let back = loop {
+        let (now, turned) = next(&mut engine, Reason::Ok);
+        probes += 1;
+        if let Some(turned) = turned {
+            assert_eq!(turned.transition.to, Health::Up);
+            break now - held_at;
+        }
+    };
+    assert!(back >= Duration::from_secs(30) && back <= Duration::from_secs(31), "{back:?}");
+    assert!((30..=36).contains(&probes), "{probes} probes in 30 intervals");
+    assert_eq!(engine.view().verdicts[0].reason, None);
+
+    // A hold that is over needs no words, although it is still down.
+    next(&mut engine, Reason::Refused);
+    while engine.slots()[0].state.held_until.is_some() {
+        next(&mut engine, Reason::Refused);
+    }
+    assert_eq!(engine.view().verdicts[0].reason.as_deref(), Some("Refused"));
+
+    // Without damping in the policy there is no hold.
+    next(&mut engine, Reason::Ok);
+    next(&mut engine, Reason::Refused);
+    assert!(engine.slots()[0].state.held_until.is_some());
+    let plain = Timing { damping: None, ..damped };
+    let now = engine.next_due().unwrap();
+    engine.set_policies(set(vec![target("192.0.2.1:80", plain)]), now);
+    assert_eq!(next(&mut engine, Reason::Ok).1.unwrap().transition.to, Health::Up);
+}
+
+#[test]
+fn the_last_five_outcomes_are_remembered() {
+    let mut engine = engine(10, 10);
+    engine.set_policies(set(vec![target("192.0.2.1:80", timing(1000, 3))]), beginning());
+    let reasons = [
+        Reason::Ok,
+        Reason::Refused,
+        Reason::Resources,
+        Reason::Status,
+        Reason::Reset,
+        Reason::Ok,
+        Reason::Closed,
+    ];
+    let ended: Vec<Instant> = reasons.iter().map(|reason| next(&mut engine, *reason).0).collect();
+    let history: Vec<Last> = engine.slots()[0].history().collect();
+    assert_eq!(history[0], engine.slots()[0].last.clone().unwrap());
+    let found: Vec<_> = history.iter().map(|last| (last.outcome.reason, last.at)).collect();
+    let expected: Vec<_> = reasons.into_iter().zip(ended).rev().take(5).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_an_earlier_run_knew_seeds_the_first_policies_only() {
+    let from = beginning();
+    let targets = || vec![target("192.0.2.1:80", timing(1000, 1))];
+    let mut first = engine(10, 10);
+    first.set_policies(set(targets()), from);
+    let (now, turned) = next(&mut first, Reason::Refused);
+    assert_eq!(turned.unwrap().transition.to, Health::Down);
+    let wall = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let recorded = first.knowledge(now).record(wall);
+    let later = now + Duration::from_secs(10);
+    let clocks = Clocks { now: later, wall: wall + Duration::from_secs(10) };
+    let recall = || Recalled::of(recorded.clone(), clocks);
+
+    let mut second = engine(10, 10).remembering(recall());
+    second.set_policies(set(targets()), later);
+    let verdict = &second.view().verdicts[0];
+    assert_eq!((verdict.health, verdict.reason.as_deref()), (Health::Down, Some("Refused")));
+    let since = later - verdict.since.unwrap();
+    assert_eq!(since.as_secs(), 10);
+    assert_eq!(second.next_due(), Some(later), "it is asked at once all the same");
+
+    let mut third = engine(10, 10).remembering(recall());
+    third.set_policies(set(vec![target("192.0.2.2:80", timing(1000, 1))]), later);
+    third.set_policies(set(targets()), later);
+    assert_eq!(third.view().verdicts[0].health, Health::Unknown);
 }

@@ -15,15 +15,16 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1::{Builder, Connection};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::http_error::{self, During};
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
 use super::target::HttpCheck;
-use super::tls;
+use super::tls::{self, Alpn, Hello};
 use super::wire::Wire;
 
 /// Most bytes of a response head that are read.
@@ -31,21 +32,25 @@ pub const HEAD_LIMIT: usize = 16 * 1024;
 /// Most bytes of a response body that are read and looked at.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// Whether a request can be built from a check: method, path, headers and TLS name are well-formed.
-///
-/// # Errors
-/// What is wrong with which of them.
-pub fn check_request(check: &HttpCheck) -> Result<(), String> {
-    let anywhere = SocketAddr::from(([0, 0, 0, 0], 80));
-    if let Some(tls) = &check.tls {
-        tls::server_name(check, tls, anywhere)?;
-    }
-    request(check, anywhere).map(drop)
-}
-
 /// A check that cannot even be asked says nothing about the real server.
 pub(super) fn nothing_asked(problem: String) -> Failure {
     Failure::new(Reason::Resources, format!("nothing asked: {problem}"))
+}
+
+/// The same over TLS, which the check must have.
+pub(super) async fn ask(
+    stream: TcpStream,
+    check: &HttpCheck,
+    address: SocketAddr,
+    configs: &tls::Configs,
+    progress: &Progress,
+) -> Result<String, Failure> {
+    let Some(tls) = &check.tls else { return exchange(stream, check, address, progress).await };
+    let hello = Hello::new(tls, host_of(check), address.ip(), Alpn::Http1)?;
+    let mut session = tls::handshake(stream, hello, configs, progress).await?;
+    let result = exchange(&mut session, check, address, progress).await;
+    tls::say_goodbye(&mut session).await;
+    result
 }
 
 /// Asks and judges; the text says what passed.
@@ -119,7 +124,17 @@ fn request(check: &HttpCheck, address: SocketAddr) -> Result<Request<Empty<Bytes
     headers.insert(header::HOST, host(check, address)?);
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let mut own = [Some(header::HOST), Some(header::USER_AGENT), Some(header::CONNECTION)];
+    let own = [Some(header::HOST), Some(header::USER_AGENT), Some(header::CONNECTION)];
+    add_headers(check, headers, own)?;
+    Ok(request)
+}
+
+/// Adds the headers of a policy; `own` are those that the probe has set itself.
+pub(super) fn add_headers<const N: usize>(
+    check: &HttpCheck,
+    headers: &mut HeaderMap,
+    mut own: [Option<HeaderName>; N],
+) -> Result<(), String> {
     for (name, value) in &check.headers {
         let name = HeaderName::try_from(name.as_str())
             .map_err(|_| format!("`{name}` is not a header name"))?;
@@ -131,30 +146,36 @@ fn request(check: &HttpCheck, address: SocketAddr) -> Result<Request<Empty<Bytes
             None => drop(headers.append(name, value)),
         }
     }
-    Ok(request)
+    Ok(())
 }
 
-const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
+/// The host that a check names, as its Host header or as a header of its own.
+pub(super) fn host_of(check: &HttpCheck) -> Option<&str> {
+    let own = check.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+    own.map(|(_, value)| value).or(check.host.as_ref()).map(String::as_str)
+}
+
+pub(super) const USER_AGENT: &str = concat!("pointsman/", env!("CARGO_PKG_VERSION"));
 
 /// The Host header: as set, or the target's address, with its port unless that is the default.
 fn host(check: &HttpCheck, address: SocketAddr) -> Result<HeaderValue, String> {
-    let default_port = if check.tls.is_some() { 443 } else { 80 };
-    let text = match &check.host {
-        Some(host) => {
-            return HeaderValue::try_from(host.as_str())
-                .map_err(|_| format!("host `{host}` has a character that cannot be sent"));
-        }
-        None => match (address, address.port() == default_port) {
-            (SocketAddr::V4(v4), true) => v4.ip().to_string(),
-            (SocketAddr::V4(v4), false) => v4.to_string(),
-            (SocketAddr::V6(v6), true) => format!("[{}]", v6.ip()),
-            (SocketAddr::V6(v6), false) => format!("[{}]:{}", v6.ip(), v6.port()),
-        },
-    };
-    HeaderValue::try_from(text).map_err(|error| error.to_string())
+    let host = check.host.clone().unwrap_or_else(|| authority(address, check.tls.is_some()));
+    HeaderValue::try_from(host.as_str())
+        .map_err(|_| format!("host `{host}` has a character that cannot be sent"))
 }
 
-fn judge_head(check: &HttpCheck, head: &Response<()>) -> Result<(), Failure> {
+/// The address, with its port unless that is the default of `http` or `https`.
+pub(super) fn authority(address: SocketAddr, tls: bool) -> String {
+    let default_port = if tls { 443 } else { 80 };
+    match (address, address.port() == default_port) {
+        (SocketAddr::V4(v4), true) => v4.ip().to_string(),
+        (SocketAddr::V4(v4), false) => v4.to_string(),
+        (SocketAddr::V6(v6), true) => format!("[{}]", v6.ip()),
+        (SocketAddr::V6(v6), false) => format!("[{}]:{}", v6.ip(), v6.port()),
+    }
+}
+
+pub(super) fn judge_head(check: &HttpCheck, head: &Response<()>) -> Result<(), Failure> {
     let status = head.status().as_u16();
     if !check.status.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
         let mut detail = format!("status {status}, expected {}", ranges(&check.status));
@@ -221,7 +242,7 @@ async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(content)
 }
 
-fn endless() -> Failure {
+pub(super) fn endless() -> Failure {
     let detail = format!(
         "more than {} KiB of body without an end or a Content-Length; point the check at a smaller page or use HEAD",
         BODY_LIMIT / 1024
@@ -229,7 +250,7 @@ fn endless() -> Failure {
     Failure::new(Reason::BodySize, detail)
 }
 
-fn declared_length(head: &Response<()>) -> Option<u64> {
+pub(super) fn declared_length(head: &Response<()>) -> Option<u64> {
     head.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -255,7 +276,7 @@ fn refuse_excess<S: AsyncRead + AsyncWrite + Unpin>(
     Err(Failure::new(Reason::Protocol, detail))
 }
 
-fn judge_body(check: &HttpCheck, content: &[u8]) -> Result<(), Failure> {
+pub(super) fn judge_body(check: &HttpCheck, content: &[u8]) -> Result<(), Failure> {
     match check.body.iter().find(|condition| !condition.is_match(content)) {
         None => Ok(()),
         Some(condition) if content.is_empty() => {

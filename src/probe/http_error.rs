@@ -10,7 +10,7 @@ use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes};
 use super::socket::kernel_words;
 use super::tls_error;
-use super::wire::{Flood, LONGEST};
+use super::wire::LONGEST;
 
 /// What was being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +21,7 @@ pub(super) enum During {
 
 /// Why an exchange broke.
 pub(super) fn explain(error: &hyper::Error, during: During, progress: &Progress) -> Failure {
-    let place = match during {
-        During::Head => match progress.received() {
-            0 => "before an answer".to_owned(),
-            count => format!("{} into the response head", bytes(count)),
-        },
-        During::Body => format!("after {} of body", progress.body_text()),
-    };
+    let place = place(during, progress);
     if let Some(io) = find_io(error) {
         return explain_io(io, during, &place, progress);
     }
@@ -46,6 +40,17 @@ pub(super) fn explain(error: &hyper::Error, during: During, progress: &Progress)
     Failure::new(Reason::Protocol, format!("{error}{cause} {place}"))
 }
 
+/// How far the answer had come.
+pub(super) fn place(during: During, progress: &Progress) -> String {
+    match during {
+        During::Head => match progress.received() {
+            0 => "before an answer".to_owned(),
+            count => format!("{} into the response head", bytes(count)),
+        },
+        During::Body => format!("after {} of body", progress.body_text()),
+    }
+}
+
 fn find_io(error: &hyper::Error) -> Option<&io::Error> {
     let mut next = error.source();
     while let Some(cause) = next {
@@ -57,19 +62,26 @@ fn find_io(error: &hyper::Error) -> Option<&io::Error> {
     None
 }
 
-fn explain_io(error: &io::Error, during: During, place: &str, progress: &Progress) -> Failure {
-    if error.get_ref().is_some_and(|inner| inner.is::<Flood>()) {
+/// Why the stream below an exchange broke.
+pub(super) fn explain_io(
+    error: &io::Error,
+    during: During,
+    place: &str,
+    progress: &Progress,
+) -> Failure {
+    if progress.received() > LONGEST {
         let reason = if during == During::Head { Reason::HeadSize } else { Reason::BodySize };
         return Failure::new(reason, format!("more than {} KiB without an end", LONGEST / 1024));
     }
     if let Some(tls) = tls_error::inner(error) {
         return Failure::new(Reason::Tls, format!("{} ({place})", tls_error::session(tls)));
     }
+    // h2 keeps the kind of an error and its words, not its number.
     match (Errno::from_io_error(error), error.kind()) {
-        (Some(Errno::CONNRESET | Errno::PIPE), _) => {
+        (_, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
             Failure::new(Reason::Reset, format!("reset {place}"))
         }
-        (Some(Errno::HOSTUNREACH | Errno::NETUNREACH), _) => {
+        (_, ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
             Failure::new(Reason::Unreachable, format!("{} {place}", kernel_words(error)))
         }
         (Some(Errno::NOMEM | Errno::NOBUFS), _) => {

@@ -4,19 +4,39 @@
 //! (pure, time comes in), [`runner`] is the async shell around it. [`network`] asks one question
 //! once; one file per check speaks its protocol on a socket we open ourselves.
 
+pub mod advice;
+pub mod blast_limit;
+mod datagram;
+mod dialogue;
+pub mod dns;
 pub mod engine;
+mod grpc;
+mod history;
 pub mod http;
+mod http2;
+mod http2_session;
 mod http_error;
+mod icmp;
+pub mod keeper;
+pub mod knowledge;
+mod log;
+mod mysql;
 pub mod network;
 pub mod outcome;
+mod postgresql;
 mod progress;
+mod proxy_protocol;
+mod redis;
 pub mod runner;
+pub mod slot;
+mod smtp;
 mod socket;
 pub mod target;
 mod tcp;
 mod tls;
 mod tls_error;
 pub mod trust;
+mod udp;
 mod wire;
 
 use std::future::Future;

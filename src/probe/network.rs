@@ -4,14 +4,15 @@
 //! rooms beside it. Nothing outlives an attempt: no task is spawned, and dropping the future at
 //! the deadline closes the socket. No environment variable is read, so no proxy either.
 
-use std::net::SocketAddr;
-
 use tokio::net::TcpStream;
 
 use super::outcome::{Outcome, Reason};
 use super::progress::{Failure, Progress};
-use super::target::{CheckKind, HttpCheck, Target, TlsCheck};
-use super::{Prober, http, socket, tcp, tls};
+use super::target::{Check, CheckKind, Target};
+use super::{
+    Prober, dns, grpc, http, http2, icmp, mysql, postgresql, proxy_protocol, redis, smtp, socket,
+    tcp, tls, udp,
+};
 
 /// Probes real servers over the network of the process's network namespace.
 ///
@@ -30,36 +31,53 @@ impl NetworkProber {
 
     /// One attempt without a deadline; the text says what passed.
     async fn attempt(&self, target: &Target, progress: &Progress) -> Result<String, Failure> {
-        let check = &target.check;
-        let stream =
-            socket::connect(target.address, check.source, check.interface.as_deref()).await?;
-        progress.mark_connected();
-        match &check.kind {
-            CheckKind::Http(http) => match &http.tls {
-                None => http::exchange(stream, http, target.address, progress).await,
-                // Boxed, so that plain probes do not carry the room for a TLS session.
-                Some(tls) => {
-                    Box::pin(self.https(stream, http, tls, target.address, progress)).await
-                }
-            },
-            CheckKind::Tcp(tcp) => tcp::exchange(stream, tcp, progress).await,
+        let (address, configs) = (target.address, &self.configs);
+        let stream = || connect(target, progress);
+        // Boxed is what is large, so that plain probes do not carry the room for it.
+        match &target.check.kind {
+            CheckKind::Http(http) if http.tls.is_none() => {
+                http::exchange(stream().await?, http, address, progress).await
+            }
+            CheckKind::Http(http) => {
+                Box::pin(http::ask(stream().await?, http, address, configs, progress)).await
+            }
+            CheckKind::Http2(http) => {
+                Box::pin(http2::ask(stream().await?, http, address, configs, progress)).await
+            }
+            CheckKind::Grpc(grpc) => {
+                Box::pin(grpc::ask(stream().await?, grpc, address, configs, progress)).await
+            }
+            CheckKind::Tls(tls) => {
+                Box::pin(tls::ask(stream().await?, tls, address, configs, progress)).await
+            }
+            CheckKind::Smtp(smtp) => {
+                let timeout = target.timing.timeout;
+                Box::pin(smtp::ask(stream().await?, smtp, timeout, configs, progress)).await
+            }
+            CheckKind::Tcp(tcp) => tcp::exchange(stream().await?, tcp, progress).await,
+            CheckKind::Udp(udp) => Box::pin(udp::ask(target, udp, progress)).await,
+            CheckKind::Dns(dns) => Box::pin(dns::ask(target, dns, progress)).await,
+            CheckKind::Icmp => Box::pin(icmp::ask(target, progress)).await,
+            CheckKind::Redis => redis::exchange(stream().await?, progress).await,
+            CheckKind::Mysql(mysql) => {
+                Box::pin(mysql::exchange(stream().await?, mysql, progress)).await
+            }
+            CheckKind::Postgresql(postgresql) => {
+                Box::pin(postgresql::exchange(stream().await?, postgresql, progress)).await
+            }
         }
     }
+}
 
-    async fn https(
-        &self,
-        stream: TcpStream,
-        check: &HttpCheck,
-        tls: &TlsCheck,
-        address: SocketAddr,
-        progress: &Progress,
-    ) -> Result<String, Failure> {
-        let name = tls::server_name(check, tls, address).map_err(http::nothing_asked)?;
-        let mut session = tls::handshake(stream, name, tls, &self.configs, progress).await?;
-        let result = http::exchange(&mut session, check, address, progress).await;
-        tls::say_goodbye(&mut session).await;
-        result
+/// The connection that a check over TCP begins with.
+async fn connect(target: &Target, progress: &Progress) -> Result<TcpStream, Failure> {
+    let Check { source, interface, proxy_protocol, .. } = &*target.check;
+    let mut stream = socket::connect(target.address, *source, interface.as_deref()).await?;
+    progress.mark_connected();
+    if let Some(version) = proxy_protocol {
+        proxy_protocol::announce(&mut stream, *version).await?;
     }
+    Ok(stream)
 }
 
 impl Prober for NetworkProber {

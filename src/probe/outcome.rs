@@ -54,7 +54,8 @@ pub enum Reason {
     HeadSize,
     /// Fail: the body is larger than we read.
     BodySize,
-    /// Fail: the status is not one of those expected.
+    /// Fail: the status of the answer (HTTP, gRPC, an SMTP reply, a DNS response code, an error of a
+    /// database) is not one of those expected.
     Status,
     /// Fail: a response header is missing or does not match.
     Header,

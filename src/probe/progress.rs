@@ -4,6 +4,7 @@
 //! whoever ends the attempt can say where. It does no input or output itself.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,6 +41,8 @@ pub(super) struct Progress {
     body: AtomicU64,
     /// Bytes of the body that were promised, plus one; 0 for no promise.
     promised: AtomicU64,
+    /// What is waited for, where the check says so.
+    awaited: Mutex<Option<(Reason, &'static str)>>,
 }
 
 /// A moment, in nanoseconds from the start plus one; 0 until it comes.
@@ -66,7 +69,18 @@ impl Progress {
             received: AtomicU64::new(0),
             body: AtomicU64::new(0),
             promised: AtomicU64::new(0),
+            awaited: Mutex::new(None),
         }
+    }
+
+    /// Names what is waited for from now on, and the reason if it does not come in time.
+    pub(super) fn wait_for(&self, reason: Reason, what: &'static str) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, what));
+    }
+
+    /// How much of `timeout` is left.
+    pub(super) fn left(&self, timeout: Duration) -> Duration {
+        timeout.saturating_sub(self.start.elapsed())
     }
 
     pub(super) fn mark_connected(&self) {
@@ -139,28 +153,37 @@ impl Progress {
             return Failure::new(Reason::Resources, detail);
         }
         let within = format!("within {}", brief(timeout));
+        let awaited = *self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(connected) = self.connected.get() else {
+            // Datagrams are awaited without a connection.
+            if let Some((reason, what)) = awaited {
+                return Failure::new(reason, format!("no {what} {within}{}", self.in_vain()));
+            }
             return Failure::new(Reason::ConnectTimeout, format!("not connected {within}"));
         };
         let connected = format!("connected in {}", brief(connected));
-        let tls = match kind {
-            CheckKind::Http(http) if http.tls.is_some() => match self.tls.get() {
+        let tls = match kind.tls() {
+            Some(_) => match self.tls.get() {
                 Some(at) => format!(", TLS session in {}", brief(at)),
                 None => {
                     let detail = format!("no TLS session {within} ({connected})");
                     return Failure::new(Reason::TlsTimeout, detail);
                 }
             },
-            _ => String::new(),
+            None => String::new(),
         };
+        if let Some((reason, what)) = awaited {
+            return Failure::new(reason, format!("no {what} {within} ({connected}{tls})"));
+        }
         let received = self.received();
-        if self.has_first_byte() && matches!(kind, CheckKind::Http(_)) {
+        let http = matches!(kind, CheckKind::Http(_) | CheckKind::Http2(_));
+        if http && self.has_first_byte() {
             let detail = format!("body not complete {within} ({})", self.body_text());
             return Failure::new(Reason::BodyTimeout, detail);
         }
         let detail = match (kind, received) {
-            (CheckKind::Http(_), 0) => format!("no response head {within} ({connected}{tls})"),
-            (CheckKind::Http(_), _) => {
+            (_, 0) if http => format!("no response head {within} ({connected}{tls})"),
+            (_, _) if http => {
                 format!(
                     "response head not complete {within} ({connected}{tls}, {} of it came)",
                     bytes(received)
@@ -169,13 +192,21 @@ impl Progress {
             (CheckKind::Tcp(tcp), _) if tcp.expect.is_none() => {
                 format!("not all of `send` taken {within} ({connected})")
             }
-            (CheckKind::Tcp(_), 0) => format!("nothing heard {within} ({connected})"),
-            (CheckKind::Tcp(_), _) => format!(
+            (_, 0) => format!("nothing heard {within} ({connected})"),
+            _ => format!(
                 "not heard what was expected {within} ({connected}, {} came)",
                 bytes(received)
             ),
         };
         Failure::new(Reason::HeadTimeout, detail)
+    }
+
+    /// What came although it was not what was waited for.
+    fn in_vain(&self) -> String {
+        match self.received() {
+            0 => String::new(),
+            count => format!(" ({} of something else came)", bytes(count)),
+        }
     }
 }
 

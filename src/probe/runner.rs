@@ -15,16 +15,17 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tracing::{debug, error, info, warn};
 
 use super::Prober;
-use super::engine::{Engine, ProbeId, Slot, Start, Turned};
+use super::engine::{Engine, ProbeId, Slot, Start};
+use super::knowledge::Knowledge;
+use super::log;
 use super::outcome::Outcome;
-use crate::health::{Health, OutcomeKind};
+use crate::health::OutcomeKind;
 use crate::policy::model::PolicySet;
-use crate::reconcile::view::HealthView;
+use crate::reconcile::overrides::Overrides;
+use crate::reconcile::view::{Alarm, HealthView};
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
-/// How many policies that share a target a line of the log names.
-const NAMED_USERS: usize = 10;
 
 /// How late probes started, counted in buckets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,14 +53,31 @@ pub struct Snapshot {
     pub slots: Vec<Slot>,
     /// When it was taken.
     pub now: Instant,
+    /// What operators said.
+    pub overrides: Arc<Overrides>,
     /// How late probes started since the start.
     pub lateness: Lateness,
     /// Attempts in flight.
     pub in_flight: usize,
+    /// The verdicts as the reconciler has them.
+    pub view: HealthView,
 }
 
-/// Asks the runner for a [`Snapshot`].
-pub type Query = oneshot::Sender<Snapshot>;
+/// What the runner is asked for; whoever hung up needs no answer.
+#[derive(Debug)]
+pub enum Query {
+    /// A moment of the engine.
+    Snapshot(oneshot::Sender<Snapshot>),
+    /// What a later run should know.
+    Knowledge(oneshot::Sender<Knowledge>),
+    /// Let the verdicts count that the blast-radius limit holds.
+    Release {
+        /// Who says so.
+        by: String,
+        /// What it held.
+        answer: oneshot::Sender<Option<Alarm>>,
+    },
+}
 
 /// Owns the engine and the probes in flight.
 #[derive(Debug)]
@@ -74,6 +92,8 @@ pub struct Runner<P> {
     users: Vec<String>,
     /// Targets whose last attempt said nothing about them.
     inconclusive: HashSet<SocketAddr>,
+    /// What operators said, for the views.
+    overrides: watch::Receiver<Arc<Overrides>>,
 }
 
 impl<P: Prober> Runner<P> {
@@ -88,7 +108,14 @@ impl<P: Prober> Runner<P> {
             lateness: Lateness::default(),
             users: Vec::new(),
             inconclusive: HashSet::new(),
+            overrides: watch::channel(Arc::default()).1,
         }
+    }
+
+    /// Publishes with every view what operators said.
+    #[must_use]
+    pub fn overridden_by(self, overrides: watch::Receiver<Arc<Overrides>>) -> Self {
+        Self { overrides, ..self }
     }
 
     /// Probes until the senders of policies or queries are gone.
@@ -100,6 +127,7 @@ impl<P: Prober> Runner<P> {
     ) {
         let first = Arc::clone(&policies.borrow_and_update());
         self.set_policies(first, &views);
+        log::recalled(&self.engine);
         loop {
             self.start_due();
             let changed = tokio::select! {
@@ -113,28 +141,59 @@ impl<P: Prober> Runner<P> {
                     self.set_policies(set, &views);
                     false
                 }
+                () = changed(&mut self.overrides) => true,
                 query = queries.recv() => {
                     let Some(query) = query else { return };
-                    // A client that hung up needs no answer.
-                    let _ = query.send(self.snapshot());
-                    false
+                    self.answer(query)
                 }
             };
             if changed {
-                views.send_replace(Arc::new(self.engine.view()));
+                self.publish(&views);
             }
         }
     }
 
     fn set_policies(&mut self, set: Arc<PolicySet>, views: &watch::Sender<Arc<HealthView>>) {
-        self.users = users(&set);
+        self.users = log::users(&set);
         self.inconclusive.clear();
         for id in self.engine.set_policies(set, now()) {
             if let Some(handle) = self.handles.get(&id) {
                 handle.abort();
             }
         }
-        views.send_replace(Arc::new(self.engine.view()));
+        log::limit(&mut self.engine);
+        self.publish(views);
+    }
+
+    fn publish(&self, views: &watch::Sender<Arc<HealthView>>) {
+        views.send_replace(Arc::new(self.view()));
+    }
+
+    fn view(&self) -> HealthView {
+        let overrides = Arc::clone(&self.overrides.borrow());
+        HealthView { overrides, ..self.engine.view() }
+    }
+
+    /// Answers; true if a verdict counts differently now.
+    fn answer(&mut self, query: Query) -> bool {
+        match query {
+            Query::Snapshot(answer) => _ = answer.send(self.snapshot()),
+            Query::Knowledge(answer) => _ = answer.send(self.engine.knowledge(now())),
+            Query::Release { by, answer } => {
+                let alarm = self.engine.release();
+                if let Some(Alarm { held, targets, .. }) = alarm {
+                    warn!(
+                        by,
+                        held,
+                        targets,
+                        "released by hand: what the blast-radius limit held counts as down"
+                    );
+                }
+                _ = answer.send(alarm);
+                return alarm.is_some();
+            }
+        }
+        false
     }
 
     fn start_due(&mut self) {
@@ -175,8 +234,9 @@ impl<P: Prober> Runner<P> {
         }
         let turned = self.engine.finish(id, outcome, now());
         if let Some(turned) = &turned {
-            self.log(turned);
+            log::turned(&self.engine, &self.users, turned);
         }
+        log::limit(&mut self.engine);
         turned.is_some()
     }
 
@@ -194,57 +254,24 @@ impl<P: Prober> Runner<P> {
         }
     }
 
-    fn log(&self, turned: &Turned) {
-        let set = self.engine.policies();
-        let slot = &self.engine.slots()[turned.target.0 as usize];
-        let reason = slot.last.as_ref().map_or("", |last| last.outcome.detail.as_str());
-        let target = set.target(turned.target);
-        let (from, to) = (turned.transition.from, turned.transition.to);
-        let check = target.check.kind.name();
-        let policy = self.users[turned.target.0 as usize].as_str();
-        match to {
-            Health::Down => {
-                warn!(policy, real_server = %target.address, check, %from, %to, reason, "transition");
-            }
-            _ => {
-                info!(policy, real_server = %target.address, check, %from, %to, reason, "transition")
-            }
-        }
-    }
-
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             policies: Arc::clone(self.engine.policies()),
             slots: self.engine.slots().to_vec(),
             now: now(),
+            overrides: Arc::clone(&self.overrides.borrow()),
             lateness: self.lateness.clone(),
             in_flight: self.engine.in_flight(),
+            view: self.view(),
         }
     }
 }
 
-/// For each target the names of the policies that use it: the first few, and how many more.
-fn users(set: &PolicySet) -> Vec<String> {
-    let mut users: Vec<Vec<&str>> = vec![Vec::new(); set.targets.len()];
-    let mut counts = vec![0_usize; set.targets.len()];
-    let mut seen = vec![usize::MAX; set.targets.len()];
-    for (number, policy) in set.policies.iter().enumerate() {
-        for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
-            let target = target.0 as usize;
-            if std::mem::replace(&mut seen[target], number) == number {
-                continue;
-            }
-            counts[target] += 1;
-            if counts[target] <= NAMED_USERS {
-                users[target].push(&policy.name);
-            }
-        }
+/// Waits for other overrides; for ever when there will be none.
+async fn changed(overrides: &mut watch::Receiver<Arc<Overrides>>) {
+    if overrides.changed().await.is_err() {
+        std::future::pending().await
     }
-    let told = |(names, count): (Vec<&str>, usize)| match count.saturating_sub(NAMED_USERS) {
-        0 => names.join(","),
-        more => format!("{} and {more} more", names.join(",")),
-    };
-    users.into_iter().zip(counts).map(told).collect()
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -257,35 +284,4 @@ async fn sleep_until(due: Option<Instant>) {
 /// The clock of the runtime, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::load::load;
-
-    #[test]
-    fn a_target_of_many_policies_names_the_first_few() {
-        let policy = |number: usize| {
-            format!(
-                "name: p{number}
-virtual_services: ['tcp://198.51.100.{}:80']
-forwarding: masq
-real_servers: [192.0.2.1, 192.0.2.{}]
-checks: [{{ tcp: {{ port: 80 }} }}]
-",
-                number + 1,
-                10 + number / 2,
-            )
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let yaml: Vec<String> = (0..13).map(policy).collect();
-        std::fs::write(directory.path().join("many.yaml"), yaml.join("---\n")).unwrap();
-        let loaded = load(directory.path());
-        let set = loaded.unwrap_or_else(|problems| panic!("{}", problems[0])).set;
-        assert_eq!(
-            users(&set)[..3],
-            ["p0,p1,p2,p3,p4,p5,p6,p7,p8,p9 and 3 more", "p0,p1", "p2,p3"],
-        );
-    }
 }

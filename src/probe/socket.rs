@@ -1,4 +1,5 @@
-//! Opens the probe's TCP connection and tells the director's own trouble from the real server's.
+//! Opens the probe's socket, for TCP, UDP or ICMP, and tells the director's own trouble from the
+//! real server's.
 //!
 //! What fails before a packet leaves (no descriptor, no source port, no route, no such address or
 //! interface, not allowed) is the director's and inconclusive; what the network answers is the
@@ -9,8 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::net::TcpStream;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::outcome::Reason;
 use super::progress::Failure;
@@ -26,7 +27,7 @@ pub(super) async fn connect(
     source: Option<IpAddr>,
     interface: Option<&str>,
 ) -> Result<TcpStream, Failure> {
-    let socket = start(address, source, interface)?;
+    let socket = start(Kind::Stream, address, source, interface)?;
     let stream = TcpStream::from_std(std::net::TcpStream::from(socket))
         .map_err(|error| own_trouble("registering a socket", &error))?;
     stream.writable().await.map_err(|error| own_trouble("waiting for a socket", &error))?;
@@ -36,19 +37,75 @@ pub(super) async fn connect(
     }
 }
 
+/// A UDP socket that hears `address` alone, and what the network says of datagrams sent to it.
+pub(super) fn datagram(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    interface: Option<&str>,
+) -> Result<UdpSocket, Failure> {
+    let socket = start(Kind::Datagram, address, source, interface)?;
+    hear_errors(&socket, address)?;
+    UdpSocket::from_std(std::net::UdpSocket::from(socket))
+        .map_err(|error| own_trouble("registering a socket", &error))
+}
+
+/// A socket for ICMP echo with `address` alone, and whether it is a raw one.
+///
+/// A datagram one needs a group in `net.ipv4.ping_group_range`, a raw one `CAP_NET_RAW`: whichever
+/// is to be had (icmp(7), raw(7)).
+pub(super) fn echo(
+    address: IpAddr,
+    source: Option<IpAddr>,
+    interface: Option<&str>,
+) -> Result<(UdpSocket, bool), Failure> {
+    let address = SocketAddr::new(address, 0);
+    let (socket, raw) = match start(Kind::Echo, address, source, interface) {
+        Ok(socket) => (socket, false),
+        Err(failure) if failure.reason == Reason::Denied => {
+            (start(Kind::RawEcho, address, source, interface)?, true)
+        }
+        Err(failure) => return Err(failure),
+    };
+    hear_errors(&socket, address)?;
+    let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))
+        .map_err(|error| own_trouble("registering a socket", &error))?;
+    Ok((socket, raw))
+}
+
+/// Has the kernel report every ICMP error, host unreachable among them, which it else keeps from
+/// sockets for datagrams as passing (`IP_RECVERR`, ip(7)).
+fn hear_errors(socket: &OwnedFd, address: SocketAddr) -> Result<(), Failure> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let set = match address {
+        SocketAddr::V4(_) => setsockopt(socket, sockopt::Ipv4RecvErr, &true),
+        SocketAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvErr, &true),
+    };
+    set.map_err(|errno| own_trouble("preparing a socket", &errno.into()))
+}
+
+/// The sockets that probes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stream,
+    Datagram,
+    Echo,
+    RawEcho,
+}
+
 /// Opens a non-blocking socket and sets its connection off.
 fn start(
+    kind: Kind,
     address: SocketAddr,
     source: Option<IpAddr>,
     interface: Option<&str>,
 ) -> Result<OwnedFd, Failure> {
     for _ in 0..PORT_DRAWS {
-        let socket = open(address)?;
+        let socket = open(kind, address)?;
         if let Some(interface) = interface {
             bind_interface(&socket, interface)?;
         }
         if let Some(source) = source {
-            bind_source(&socket, source)?;
+            bind_source(kind, &socket, source)?;
         }
         match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => return Ok(socket),
@@ -59,16 +116,30 @@ fn start(
     Err(not_sent(address, Errno::ADDRNOTAVAIL))
 }
 
-fn open(address: SocketAddr) -> Result<OwnedFd, Failure> {
+fn open(kind: Kind, address: SocketAddr) -> Result<OwnedFd, Failure> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(|errno| match errno {
+    let (of_type, protocol) = match kind {
+        Kind::Stream => (SocketType::STREAM, None),
+        Kind::Datagram => (SocketType::DGRAM, None),
+        Kind::Echo => (SocketType::DGRAM, Some(icmp(address))),
+        Kind::RawEcho => (SocketType::RAW, Some(icmp(address))),
+    };
+    rustix::net::socket_with(family, of_type, flags, protocol).map_err(|errno| match errno {
         Errno::AFNOSUPPORT => Failure::new(
             Reason::Route,
             format!("the director's kernel has no support for the family of {}", address.ip()),
         ),
+        Errno::PERM | Errno::ACCESS if kind == Kind::RawEcho => Failure::new(
+            Reason::Denied,
+            "the director may not use ICMP; give it CAP_NET_RAW, or a group in net.ipv4.ping_group_range",
+        ),
         _ => own_trouble("opening a socket", &errno.into()),
     })
+}
+
+fn icmp(address: SocketAddr) -> Protocol {
+    if address.is_ipv4() { ipproto::ICMP } else { ipproto::ICMPV6 }
 }
 
 fn bind_interface(socket: &OwnedFd, interface: &str) -> Result<(), Failure> {
@@ -86,8 +157,9 @@ fn bind_interface(socket: &OwnedFd, interface: &str) -> Result<(), Failure> {
 ///
 /// `SO_REUSEADDR` lets probes of different real servers share a source port; without it a bound
 /// source runs out of ports after some 28,000 connections of the last minute, whoever they went to.
-fn bind_source(socket: &OwnedFd, source: IpAddr) -> Result<(), Failure> {
-    let bound = rustix::net::sockopt::set_socket_reuseaddr(socket, true)
+/// Datagrams leave no port behind, and with it two probes could get each other's.
+fn bind_source(kind: Kind, socket: &OwnedFd, source: IpAddr) -> Result<(), Failure> {
+    let bound = rustix::net::sockopt::set_socket_reuseaddr(socket, kind == Kind::Stream)
         .and_then(|()| rustix::net::bind(socket, &SocketAddr::new(source, 0)));
     bound.map_err(|errno| match errno {
         Errno::ADDRNOTAVAIL => Failure::new(
@@ -104,9 +176,10 @@ fn bind_source(socket: &OwnedFd, source: IpAddr) -> Result<(), Failure> {
 }
 
 /// `connect` itself refused: nothing was asked of anybody.
-fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
+pub(super) fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
     match errno {
-        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE => no_port(),
+        // A datagram socket that finds no port says `AGAIN`.
+        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE | Errno::AGAIN => no_port(),
         Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::NODEV => Failure::new(
             Reason::Route,
             format!(
@@ -127,7 +200,7 @@ fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
 }
 
 /// The network answered, or nobody did for longer than the kernel waits.
-fn answered(address: SocketAddr, error: &io::Error) -> Failure {
+pub(super) fn answered(address: SocketAddr, error: &io::Error) -> Failure {
     let (reason, what) = match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED) => (Reason::Refused, format!("port {} is closed", address.port())),
         Some(Errno::CONNRESET) => {
@@ -136,7 +209,7 @@ fn answered(address: SocketAddr, error: &io::Error) -> Failure {
         Some(Errno::TIMEDOUT) => {
             (Reason::ConnectTimeout, "the kernel gave up connecting".to_owned())
         }
-        Some(Errno::NOMEM | Errno::NOBUFS) => {
+        Some(Errno::NOMEM | Errno::NOBUFS | Errno::PERM) => {
             return own_trouble(&format!("connecting to {address}"), error);
         }
         // ARP, a router, or a firewall on the way (icmp6-adm-prohibited reads as EACCES).

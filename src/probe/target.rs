@@ -12,11 +12,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::Hysteresis;
+use crate::health::damping::Damping;
+
+pub use super::dns::DnsCheck;
+pub use super::mysql::MysqlCheck;
+pub use super::postgresql::PostgresqlCheck;
+pub use super::udp::UdpCheck;
 
 /// One thing to probe.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
-    /// Where the probe connects to.
+    /// Where the probe connects to; the port is 0 for checks that have none.
     pub address: SocketAddr,
     /// What it asks.
     pub check: Arc<Check>,
@@ -40,12 +46,18 @@ impl Target {
 }
 
 impl fmt::Display for Target {
-    /// `http 192.0.2.1:80/alive`, `tcp 192.0.2.1:25`.
+    /// `http 192.0.2.1:80/alive`, `grpc 192.0.2.1:50051 shop.Cart`, `icmp 192.0.2.1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.check.kind.name(), self.address)?;
+        let name = self.check.kind.name();
+        if !self.check.kind.has_port() {
+            return write!(f, "{name} {}", self.address.ip());
+        }
+        write!(f, "{name} {}", self.address)?;
         match &self.check.kind {
-            CheckKind::Http(http) => f.write_str(&http.path),
-            CheckKind::Tcp(_) => Ok(()),
+            CheckKind::Http(http) | CheckKind::Http2(http) => f.write_str(&http.path),
+            CheckKind::Grpc(grpc) if !grpc.service.is_empty() => write!(f, " {}", grpc.service),
+            CheckKind::Dns(dns) => write!(f, " {}", dns.name),
+            _ => Ok(()),
         }
     }
 }
@@ -61,6 +73,8 @@ pub struct Timing {
     pub timeout: Duration,
     /// Rise and fall.
     pub hysteresis: Hysteresis,
+    /// When it changes too often, if that matters.
+    pub damping: Option<Damping>,
 }
 
 /// What a probe asks and from where.
@@ -72,6 +86,24 @@ pub struct Check {
     pub source: Option<IpAddr>,
     /// The interface the probe's socket is bound to (`SO_BINDTODEVICE`).
     pub interface: Option<String>,
+    /// What announces the connection before the protocol, where a real server asks for it.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Check {
+    /// A check from wherever the system's routes lead.
+    pub fn new(kind: CheckKind) -> Self {
+        Self { kind, source: None, interface: None, proxy_protocol: None }
+    }
+}
+
+/// The versions of the PROXY protocol that can go before a check over TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyProtocol {
+    /// The line of text, with the connection's own addresses.
+    V1,
+    /// The binary header, with the `LOCAL` command.
+    V2,
 }
 
 /// The protocols that can be probed.
@@ -81,16 +113,66 @@ pub enum CheckKind {
     Http(HttpCheck),
     /// A TCP connection, and optionally a short exchange on it.
     Tcp(TcpCheck),
+    /// A datagram, and optionally an answer to it.
+    Udp(UdpCheck),
+    /// A question to a name server.
+    Dns(DnsCheck),
+    /// An ICMP echo request.
+    Icmp,
+    /// `PING` to a Redis server.
+    Redis,
+    /// The greeting of a MySQL or MariaDB server, and a login without a password.
+    Mysql(MysqlCheck),
+    /// The beginning of a session with a PostgreSQL server.
+    Postgresql(PostgresqlCheck),
+    /// A TLS handshake.
+    Tls(TlsCheck),
+    /// HTTP/2, over TLS when `tls` is set.
+    Http2(HttpCheck),
+    /// The gRPC health service, over TLS when `tls` is set.
+    Grpc(GrpcCheck),
+    /// A mail server's greeting.
+    Smtp(SmtpCheck),
 }
 
 impl CheckKind {
-    /// The word in a policy: `http`, `https` or `tcp`.
+    /// The word in a policy, such as `http`, `https` or `tcp`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Http(HttpCheck { tls: None, .. }) => "http",
             Self::Http(HttpCheck { tls: Some(_), .. }) => "https",
             Self::Tcp(_) => "tcp",
+            Self::Udp(_) => "udp",
+            Self::Dns(_) => "dns",
+            Self::Icmp => "icmp",
+            Self::Redis => "redis",
+            Self::Mysql(_) => "mysql",
+            Self::Postgresql(_) => "postgresql",
+            Self::Tls(_) => "tls",
+            Self::Http2(_) => "http2",
+            Self::Grpc(_) => "grpc",
+            Self::Smtp(_) => "smtp",
         }
+    }
+
+    /// The TLS that begins with the connection, if any.
+    pub fn tls(&self) -> Option<&TlsCheck> {
+        match self {
+            Self::Http(http) | Self::Http2(http) => http.tls.as_ref(),
+            Self::Grpc(grpc) => grpc.tls.as_ref(),
+            Self::Tls(tls) => Some(tls),
+            _ => None,
+        }
+    }
+
+    /// Whether one TCP connection carries the check, so that a PROXY header can go before it.
+    pub fn is_over_tcp(&self) -> bool {
+        !matches!(self, Self::Udp(_) | Self::Dns(_) | Self::Icmp)
+    }
+
+    /// Whether a port is asked, and not the machine.
+    pub fn has_port(&self) -> bool {
+        !matches!(self, Self::Icmp)
     }
 }
 
@@ -115,7 +197,27 @@ pub struct HttpCheck {
     pub response_headers: Vec<(String, TextMatch)>,
 }
 
-/// How TLS is spoken below HTTP.
+/// One call of the gRPC health service (`grpc.health.v1.Health/Check`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrpcCheck {
+    /// TLS below it.
+    pub tls: Option<TlsCheck>,
+    /// The `:authority` of the call; the address and port of the target when not set.
+    pub host: Option<String>,
+    /// Whose health is asked for; empty for the server as a whole.
+    pub service: String,
+}
+
+/// A dialogue with a mail server, up to its answer to `EHLO`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SmtpCheck {
+    /// The name given with `EHLO`; the address of the probe's socket when not set.
+    pub ehlo: Option<String>,
+    /// The TLS that `STARTTLS` asks for, after which `EHLO` is said again.
+    pub starttls: Option<TlsCheck>,
+}
+
+/// How TLS is spoken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TlsCheck {
     /// SNI and the name the certificate must carry; Host, then the address, when not set.

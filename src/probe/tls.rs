@@ -1,11 +1,11 @@
-//! TLS below HTTP: the handshake, whom to trust, and how long the certificate still lasts.
+//! TLS: the handshake, whom to trust, and how long the certificate still lasts.
 //!
-//! One shared client configuration per distinct [`Verify`]; sessions are never resumed, so that
-//! every probe sees the certificate a new user would see. Who is trusted is decided in
+//! One shared client configuration per distinct [`Verify`] and [`Alpn`]; sessions are never
+//! resumed, so that every probe sees the certificate a new user would see. Who is trusted is decided in
 //! [`super::trust`].
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -14,52 +14,118 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{ClientConfig, ProtocolVersion};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 
+use super::http::nothing_asked;
 use super::outcome::Reason;
 use super::progress::{Failure, Progress};
-use super::target::{HttpCheck, TlsCheck, Verify};
+use super::target::{TlsCheck, Verify};
 use super::tls_error::explain;
 use super::trust;
+
+const DAY: u64 = 24 * 60 * 60;
 
 /// Configurations kept; policies with more distinct authorities rebuild some now and then.
 const KEPT: usize = 64;
 
+/// What is to be spoken in a session, as the server is told (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alpn {
+    /// Not told.
+    Nothing,
+    Http1,
+    Http2,
+}
+
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Http1 => vec![b"http/1.1".to_vec()],
+            Self::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+}
+
+/// What a session begins with.
+#[derive(Debug)]
+pub(super) struct Hello<'c> {
+    tls: &'c TlsCheck,
+    name: ServerName<'static>,
+    alpn: Alpn,
+}
+
+impl<'c> Hello<'c> {
+    /// A hello to `server_name`, else to the host without its port, else to the address.
+    pub(super) fn new(
+        tls: &'c TlsCheck,
+        host: Option<&str>,
+        address: IpAddr,
+        alpn: Alpn,
+    ) -> Result<Self, Failure> {
+        let name = match (&tls.server_name, host) {
+            (Some(name), _) => name.as_str(),
+            (None, Some(host)) => without_port(host),
+            (None, None) => {
+                return Ok(Self { tls, name: ServerName::IpAddress(address.into()), alpn });
+            }
+        };
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            nothing_asked(format!(
+                "`{name}` is not a name that a certificate can carry; set server_name"
+            ))
+        })?;
+        Ok(Self { tls, name, alpn })
+    }
+}
+
 /// The client configurations in use, built when first asked for.
 #[derive(Debug, Default)]
 pub(super) struct Configs {
-    kept: Mutex<Vec<(Verify, Arc<ClientConfig>)>>,
+    kept: Mutex<Vec<(Verify, Alpn, Arc<ClientConfig>)>>,
     /// One is built at a time: a thousand first probes must not read the system's authorities a
     /// thousand times.
     building: tokio::sync::Mutex<()>,
 }
 
 impl Configs {
-    /// The configuration that trusts `verify`.
-    async fn get(&self, verify: &Verify) -> Result<Arc<ClientConfig>, Failure> {
-        if let Some(config) = self.find(verify) {
+    /// The configuration that trusts `verify` and tells `alpn`.
+    async fn get(&self, verify: &Verify, alpn: Alpn) -> Result<Arc<ClientConfig>, Failure> {
+        if let Some(config) = self.find(verify, alpn) {
             return Ok(config);
         }
         let _building = self.building.lock().await;
-        if let Some(config) = self.find(verify) {
+        if let Some(config) = self.find(verify, alpn) {
             return Ok(config);
         }
-        let config = Arc::new(build(verify).await?);
+        // Whom to trust is the expensive part, and the same whatever is spoken.
+        let mut config = match self.any(verify) {
+            Some(config) => ClientConfig::clone(&config),
+            None => build(verify).await?,
+        };
+        config.alpn_protocols = alpn.protocols();
+        let config = Arc::new(config);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT {
             kept.remove(0);
         }
-        kept.push((verify.clone(), Arc::clone(&config)));
+        kept.push((verify.clone(), alpn, Arc::clone(&config)));
         Ok(config)
     }
 
-    fn find(&self, verify: &Verify) -> Option<Arc<ClientConfig>> {
+    fn find(&self, verify: &Verify, alpn: Alpn) -> Option<Arc<ClientConfig>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(of, _)| of == verify).map(|(_, config)| Arc::clone(config))
+        let mut same = kept.iter().filter(|(of, told, _)| of == verify && *told == alpn);
+        same.next().map(|(_, _, config)| Arc::clone(config))
+    }
+
+    fn any(&self, verify: &Verify) -> Option<Arc<ClientConfig>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(of, _, _)| of == verify).map(|(_, _, config)| Arc::clone(config))
     }
 }
 
@@ -85,7 +151,6 @@ async fn build(verify: &Verify) -> Result<ClientConfig, Failure> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)
 }
@@ -93,22 +158,60 @@ async fn build(verify: &Verify) -> Result<ClientConfig, Failure> {
 /// Makes a TLS session on an open connection and checks how long its certificate lasts.
 pub(super) async fn handshake(
     stream: TcpStream,
-    name: ServerName<'static>,
-    tls: &TlsCheck,
+    hello: Hello<'_>,
     configs: &Configs,
     progress: &Progress,
 ) -> Result<TlsStream<TcpStream>, Failure> {
-    let config = configs.get(&tls.verify).await?;
+    let Hello { tls, name, alpn } = hello;
+    let config = configs.get(&tls.verify, alpn).await?;
     let session = TlsConnector::from(config)
         .connect(name, stream)
         .await
-        .map_err(|error| explain(&error, &tls.verify))?;
+        .map_err(|error| explain(&error, &tls.verify, alpn))?;
     progress.mark_tls();
     if let Some(min_days) = tls.min_days {
-        let leaf = session.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        judge_expiry(leaf, min_days, UnixTime::now())?;
+        judge_expiry(leaf(&session), min_days, UnixTime::now())?;
     }
     Ok(session)
+}
+
+/// The TLS check: a handshake and nothing else; the text says what passed.
+pub(super) async fn ask(
+    stream: TcpStream,
+    check: &TlsCheck,
+    address: SocketAddr,
+    configs: &Configs,
+    progress: &Progress,
+) -> Result<String, Failure> {
+    let hello = Hello::new(check, None, address.ip(), Alpn::Nothing)?;
+    let mut session = handshake(stream, hello, configs, progress).await?;
+    say_goodbye(&mut session).await;
+    let version = match session.get_ref().1.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "TLS",
+    };
+    let lasts = leaf(&session).and_then(|leaf| not_after(leaf));
+    Ok(match lasts {
+        Some(end) => format!("{version}, {}", lasting(end, UnixTime::now())),
+        None => version.to_owned(),
+    })
+}
+
+fn leaf(session: &TlsStream<TcpStream>) -> Option<&CertificateDer<'static>> {
+    session.get_ref().1.peer_certificates().and_then(<[_]>::first)
+}
+
+/// How long a certificate lasts that ends at `end`, in seconds since 1970.
+fn lasting(end: u64, now: UnixTime) -> String {
+    let date = date(end);
+    let left = end.saturating_sub(now.as_secs());
+    match (left, left / DAY) {
+        (0, _) => format!("the certificate expired on {date}"),
+        (_, 0) => format!("the certificate expires within a day (on {date})"),
+        (_, 1) => format!("the certificate expires in 1 day (on {date})"),
+        (_, days) => format!("the certificate expires in {days} days (on {date})"),
+    }
 }
 
 /// Tells the server that nothing more comes, so that it does not log a broken connection.
@@ -120,24 +223,6 @@ pub(super) async fn say_goodbye(session: &mut TlsStream<TcpStream>) {
         Poll::Ready(())
     })
     .await;
-}
-
-/// SNI and the name the certificate must carry: as set, else Host without port, else the address.
-pub(super) fn server_name(
-    check: &HttpCheck,
-    tls: &TlsCheck,
-    address: SocketAddr,
-) -> Result<ServerName<'static>, String> {
-    let own_header = check.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
-    let host = own_header.map(|(_, value)| value).or(check.host.as_ref());
-    let name = match (&tls.server_name, host) {
-        (Some(name), _) => name.as_str(),
-        (None, Some(host)) => without_port(host),
-        (None, None) => return Ok(ServerName::IpAddress(address.ip().into())),
-    };
-    ServerName::try_from(name.to_owned()).map_err(|_| {
-        format!("`{name}` is not a name that a certificate can carry; set server_name")
-    })
 }
 
 /// `host`, `host:port`, `[v6]` or `[v6]:port` without port and brackets.
@@ -156,7 +241,6 @@ fn judge_expiry(
     min_days: u32,
     now: UnixTime,
 ) -> Result<(), Failure> {
-    const DAY: u64 = 24 * 60 * 60;
     let Some(not_after) = leaf.and_then(|leaf| not_after(leaf)) else {
         let detail = "the certificate has no readable end of validity, which min_days asks for";
         return Err(Failure::new(Reason::Certificate, detail));
@@ -165,13 +249,7 @@ fn judge_expiry(
     if left >= u64::from(min_days) * DAY {
         return Ok(());
     }
-    let date = date(not_after);
-    let when = match (left, left / DAY) {
-        (0, _) => format!("the certificate expired on {date}"),
-        (_, 0) => format!("the certificate expires within a day (on {date})"),
-        (_, 1) => format!("the certificate expires in 1 day (on {date})"),
-        (_, days) => format!("the certificate expires in {days} days (on {date})"),
-    };
+    let when = lasting(not_after, now);
     Err(Failure::new(Reason::Expiry, format!("{when}, less than min_days {min_days}")))
 }
 
@@ -214,7 +292,7 @@ mod tests {
         let mut probes = tokio::task::JoinSet::new();
         for _ in 0..50 {
             let configs = Arc::clone(&configs);
-            probes.spawn(async move { configs.get(&Verify::System).await });
+            probes.spawn(async move { configs.get(&Verify::System, Alpn::Nothing).await });
         }
         // A machine without authorities gives none, which is not what is asked here.
         let built: Vec<_> = probes.join_all().await.into_iter().flatten().collect();

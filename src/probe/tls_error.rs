@@ -10,14 +10,21 @@ use super::outcome::Reason;
 use super::progress::Failure;
 use super::socket::kernel_words;
 use super::target::Verify;
-use super::tls::date;
+use super::tls::{Alpn, date};
 
 /// Why there is no TLS session.
-pub(super) fn explain(error: &io::Error, verify: &Verify) -> Failure {
+pub(super) fn explain(error: &io::Error, verify: &Verify, alpn: Alpn) -> Failure {
     if let Some(tls) = inner(error) {
         return match tls {
             TlsError::InvalidCertificate(error) => {
                 Failure::new(Reason::Certificate, certificate(error, verify))
+            }
+            TlsError::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                Failure::new(Reason::Tls, not_over_tls(alpn))
+            }
+            TlsError::InvalidMessage(InvalidMessage::InvalidContentType) if alpn == Alpn::Http2 => {
+                let hint = "tls: false asks without it";
+                Failure::new(Reason::Tls, format!("{}; {hint}", session(tls)))
             }
             _ => Failure::new(Reason::Tls, session(tls)),
         };
@@ -30,6 +37,15 @@ pub(super) fn explain(error: &io::Error, verify: &Verify) -> Failure {
             Failure::new(Reason::Closed, "closed in the TLS handshake")
         }
         _ => Failure::new(Reason::Tls, format!("TLS handshake: {}", kernel_words(error))),
+    }
+}
+
+/// The server speaks TLS, but not what it was told of.
+pub(super) fn not_over_tls(alpn: Alpn) -> &'static str {
+    match alpn {
+        Alpn::Nothing => "the server wants to be told what is spoken over TLS (ALPN)",
+        Alpn::Http1 => "the server does not speak HTTP/1.1 over TLS",
+        Alpn::Http2 => "the server does not speak HTTP/2 over TLS",
     }
 }
 
@@ -49,9 +65,6 @@ pub(super) fn session(error: &TlsError) -> String {
         }
         TlsError::AlertReceived(AlertDescription::UnrecognisedName) => {
             "the server does not know the name it was asked for (SNI); set server_name".to_owned()
-        }
-        TlsError::AlertReceived(AlertDescription::NoApplicationProtocol) => {
-            "the server does not speak HTTP/1.1 over TLS".to_owned()
         }
         TlsError::AlertReceived(AlertDescription::ProtocolVersion)
         | TlsError::PeerIncompatible(_) => {

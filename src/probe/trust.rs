@@ -54,15 +54,16 @@ pub(super) fn authorities(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<
     let mut pinned = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let number = pinned.len() + 1;
-        let certificate =
-            certificate.map_err(|error| format!("certificate {number} is not PEM: {error}"))?;
-        roots
-            .add(certificate.clone())
-            .map_err(|error| format!("certificate {number} cannot be trusted: {error}"))?;
+        let certificate = certificate.map_err(|error| {
+            format!("has a certificate that is not PEM (number {number}): {error}")
+        })?;
+        roots.add(certificate.clone()).map_err(|error| {
+            format!("has a certificate that cannot be read (number {number}): {error}")
+        })?;
         pinned.push(certificate);
     }
     if pinned.is_empty() {
-        return Err("no certificate in it (PEM: -----BEGIN CERTIFICATE-----)".to_owned());
+        return Err("has no certificate in it".to_owned());
     }
     let authorities = webpki(roots, provider)?;
     Ok(Arc::new(OrPinned { authorities, pinned }))

@@ -70,8 +70,8 @@ pub fn apply(ipvs: &mut dyn Ipvs, plan: &Plan) -> Applied {
     let mut first = 0;
     for phase in plan.steps.chunk_by(|left, right| left.phase() == right.phase()) {
         let held_back = |step: &Step| {
-            step.phase() == Phase::Remove
-                && step.why == Why::Undeclared
+            matches!(step.phase(), Phase::Lower | Phase::Remove)
+                && *step.why.cause() == Why::Undeclared
                 && report.broken.contains_key(step.change.service())
         };
         let (stay, go): (Vec<_>, Vec<_>) =

@@ -1,27 +1,44 @@
 //! What the table should hold, from policies, verdicts and what the table holds now.
 //!
-//! The observed table is an input because `unknown` holds: until a real server has a verdict its
-//! destinations stay as they are. Pure. It knows neither which services are owned nor in which
-//! order changes are safe; that is [`super::plan`].
+//! The observed table is an input because `unknown` holds and because what leaves drains: until a
+//! real server has a verdict its destinations stay as they are, and connections decide when one
+//! that leaves has left. Pure; time comes in. It knows neither which services are owned nor in
+//! which order changes are safe; that is [`super::plan`].
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::health::Health;
 use crate::ipvs::model::{
-    DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey, Table,
+    Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey, Table,
 };
-use crate::policy::model::{DeclaredDestination, OnDown, VirtualService};
+use crate::policy::model::{DeclaredDestination, Policy, VirtualService};
+use crate::probe::advice::{AdvisedWeight, scaled};
 
 use super::diff::{Side, merge};
-use super::view::{HealthView, Verdict};
+use super::fitness::{Decision, Fitness, decide};
+use super::ramp::{self, STEPS};
+use super::standing::Standing;
+use super::view::HealthView;
+pub use super::why::{Drains, Why};
+
+/// While something drains, its connections are looked at this often.
+const DRAIN_POLL: Duration = Duration::from_secs(1);
+/// Never wake sooner than this only because time passes: a wake costs a read of the table.
+const SHORTEST_WAKE: Duration = Duration::from_millis(200);
 
 /// Every declared virtual service as it should be. Services that are not in it are not declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// By identity.
     pub services: BTreeMap<ServiceKey, DesiredService>,
+    /// What the next decision has to know.
+    pub standing: Standing,
+    /// When to read and decide again although nothing has changed.
+    pub wake: Option<Instant>,
+    /// Whether services of ours that no policy declares stay until somebody says otherwise.
+    pub guarded: bool,
 }
 
 /// A declared virtual service as it should be.
@@ -33,7 +50,7 @@ pub struct DesiredService {
     pub config: ServiceConfig,
     /// The destinations it should have.
     pub destinations: BTreeMap<DestinationKey, DesiredDestination>,
-    /// Declared destinations that it should not have now: [`Why::Down`] or [`Why::Unknown`].
+    /// Declared destinations that it should not have now, and others that go, with the reason.
     pub absent: BTreeMap<DestinationKey, Why>,
 }
 
@@ -44,138 +61,376 @@ pub struct DesiredDestination {
     pub config: DestinationConfig,
     /// What decided them.
     pub why: Why,
+    /// How its weight came about, where it is not simply the configured one. Boxed: few have it.
+    pub weight: Option<Box<WeightParts>>,
 }
 
-/// What decides whether and how a destination is in the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// Its real server is up: as declared.
-    Up,
-    /// No verdict yet: in the table if it was there, with weight 0 if it had that, and otherwise
-    /// as declared.
-    Unknown,
-    /// Its real server is down: out, or quiesced. With the reason where there is one.
-    Down(Option<Arc<str>>),
-    /// No policy declares it. In a desired service: held as it is until every declared real
-    /// server that is not in the table yet has a verdict.
-    Undeclared,
+/// How a weight came about: configured × ramp × advised, unless an operator said otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeightParts {
+    /// As the policy says.
+    pub configured: u32,
+    /// The share that slow start gives it now, in percent; `None` off a ramp.
+    pub ramp_percent: Option<u32>,
+    /// What the real server asks for.
+    pub advised: Option<AdvisedWeight>,
+    /// What an operator said.
+    pub overridden: Option<u32>,
 }
 
-impl fmt::Display for Why {
-    /// `up`, `no verdict yet`, `down: connection refused`, `no policy declares it`. Control
-    /// characters, which a reason may have from the network, are written as escapes.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Up => f.write_str("up"),
-            Self::Unknown => f.write_str("no verdict yet"),
-            Self::Down(None) => f.write_str("down"),
-            Self::Down(Some(reason)) => {
-                f.write_str("down: ")?;
-                write_printable(f, reason)
-            }
-            Self::Undeclared => f.write_str("no policy declares it"),
-        }
+/// When, and how fresh the observed table is.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'t> {
+    /// The time.
+    pub now: Instant,
+    /// Whether the observed table was read just now, so that its connections can be trusted.
+    pub fresh: bool,
+    /// What the table was believed to hold before that read; a destination that is not in it was
+    /// added by somebody else. `None` on the first pass, when nobody knows.
+    pub believed: Option<&'t Table>,
+    /// Whether what no policy declares stays as it is: too much of it would go.
+    pub guarded: bool,
+}
+
+impl Moment<'_> {
+    /// A table read now, by somebody who knows nothing of it.
+    pub fn first(now: Instant) -> Self {
+        Self { now, fresh: true, believed: None, guarded: false }
     }
 }
 
 /// Says what the table should hold.
 ///
-/// Rules, for a declared destination: up → as declared; down → absent or weight 0, as the policy's
-/// `on_down` says; unknown → present only if observed, with weight 0 if observed so. An observed
-/// destination that nobody declares goes, but of these as many stay as there are declared ones
-/// that are new to the table and have no verdict yet: a swap of real servers goes one by one.
-pub fn desired(view: &HealthView, observed: &Table) -> Desired {
+/// Rules, for a declared destination: up → as declared, on a ramp where there is one; down →
+/// absent or weight 0, as the policy's `on_down` says, unless the health floor keeps it; unknown →
+/// present only if observed, with weight 0 if observed so.
+///
+/// An observed destination that nobody declares leaves, but of these as many stay as there are
+/// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
+/// one by one. What leaves has weight 0 until its connections are gone or the policy's drain
+/// deadline has passed. The sorry server is in while no real server takes connections.
+pub fn desired(
+    view: &HealthView,
+    observed: &Table,
+    standing: &Standing,
+    moment: Moment<'_>,
+) -> Desired {
+    let mut pass = Pass { moment, before: standing, next: Standing::default(), wake: None };
     let mut services = Vec::new();
     for policy in &view.policies.policies {
+        pass.policy(view, policy, observed, &mut services);
+    }
+    Desired {
+        services: services.into_iter().collect(),
+        standing: pass.next,
+        wake: pass.wake,
+        guarded: moment.guarded,
+    }
+}
+
+/// One decision over everything: what it reads, and what it leaves.
+struct Pass<'a> {
+    moment: Moment<'a>,
+    before: &'a Standing,
+    next: Standing,
+    wake: Option<Instant>,
+}
+
+/// The destinations of a service while they are decided.
+struct Settling<'a> {
+    service: &'a VirtualService,
+    observed: Option<&'a Service>,
+    present: Vec<(DestinationKey, DesiredDestination)>,
+    absent: BTreeMap<DestinationKey, Why>,
+    /// How many of the declared ones the table has.
+    matched: usize,
+}
+
+impl Settling<'_> {
+    fn found(&self, key: &DestinationKey) -> Option<Destination> {
+        self.observed.and_then(|service| service.destinations.get(key)).copied()
+    }
+
+    fn put(&mut self, key: DestinationKey, config: DestinationConfig, why: Why) {
+        self.present.push((key, DesiredDestination { config, why, weight: None }));
+    }
+}
+
+impl Pass<'_> {
+    fn policy(
+        &mut self,
+        view: &HealthView,
+        policy: &Policy,
+        observed: &Table,
+        services: &mut Vec<(ServiceKey, DesiredService)>,
+    ) {
+        let takes = |index: usize| {
+            policy.services.iter().any(|service| {
+                let declared = service.destinations.get(index);
+                let declared = declared.filter(|declared| declared.config.weight > 0);
+                let found = declared.and_then(|declared| {
+                    observed.get(&service.key)?.destinations.get(&declared.key)
+                });
+                found.is_some_and(|found| found.config.weight > 0)
+            })
+        };
+        let was_withdrawn = self.before.withdrawn.contains(&policy.name);
+        let decisions = decide(view, policy, was_withdrawn, takes);
+        if decisions.withdrawn {
+            self.next.withdrawn.insert(policy.name.clone());
+        }
+        let sorry = policy.sorry_server.as_ref().map(|server| view.real_server(server));
         let name: Arc<str> = Arc::from(policy.name.as_str());
-        let verdicts: Vec<Verdict> =
-            policy.real_servers.iter().map(|real_server| view.real_server(real_server)).collect();
         for service in &policy.services {
-            let observed = observed.get(&service.key);
-            let (destinations, absent) = settle(service, &verdicts, policy.on_down, observed);
-            let policy = Arc::clone(&name);
-            let config = service.config.clone();
+            let mut settling = Settling {
+                service,
+                observed: observed.get(&service.key),
+                present: Vec::with_capacity(service.destinations.len()),
+                absent: BTreeMap::new(),
+                matched: 0,
+            };
+            for (declared, decision) in service.destinations.iter().zip(&decisions.servers) {
+                self.settle(&mut settling, declared, decision);
+            }
+            let sorry = sorry.as_ref().zip(service.sorry.as_ref());
+            let mut desired = self.finish(settling);
+            if let Some((verdict, declared)) = sorry {
+                self.apologize(
+                    service,
+                    observed.get(&service.key),
+                    &mut desired,
+                    declared,
+                    verdict,
+                );
+            }
+            let (destinations, absent) = desired;
+            let (policy, config) = (Arc::clone(&name), service.config.clone());
             services.push((service.key, DesiredService { policy, config, destinations, absent }));
         }
     }
-    Desired { services: services.into_iter().collect() }
-}
 
-type Settled = (BTreeMap<DestinationKey, DesiredDestination>, BTreeMap<DestinationKey, Why>);
+    /// Decides on one declared destination.
+    fn settle(
+        &mut self,
+        settling: &mut Settling<'_>,
+        declared: &DeclaredDestination,
+        decision: &Decision,
+    ) {
+        let key = declared.key;
+        let found = settling.found(&key);
+        settling.matched += usize::from(found.is_some());
+        let quiesced = DestinationConfig { weight: 0, ..declared.config };
+        match &decision.fitness {
+            Fitness::Fit => {
+                let slow_start = settling.service.slow_start;
+                let desired = self.weigh(declared, decision, slow_start, found.as_ref());
+                settling.present.push((key, desired));
+            }
+            Fitness::Undecided => match found {
+                None => {
+                    settling.absent.insert(key, decision.why.clone());
+                }
+                Some(found) if found.config.weight == 0 => {
+                    settling.put(key, quiesced, decision.why.clone());
+                }
+                Some(found) => {
+                    let weighed = self.weigh(declared, decision, Duration::ZERO, Some(&found));
+                    let why = decision.why.clone();
+                    settling.present.push((key, DesiredDestination { why, ..weighed }));
+                }
+            },
+            Fitness::Quiesced => settling.put(key, quiesced, decision.why.clone()),
+            Fitness::Out => {
+                settling.absent.insert(key, decision.why.clone());
+            }
+            Fitness::Leaves => {
+                let left = match found {
+                    Some(found) => self.leave(settling.service, key, &found, decision.why.clone()),
+                    None => Err(decision.why.clone()),
+                };
+                match left {
+                    Ok(why) => settling.put(key, quiesced, why),
+                    Err(why) => {
+                        settling.absent.insert(key, why);
+                    }
+                }
+            }
+        }
+    }
 
-fn settle(
-    service: &VirtualService,
-    verdicts: &[Verdict],
-    on_down: OnDown,
-    observed: Option<&Service>,
-) -> Settled {
-    let mut present = Vec::with_capacity(service.destinations.len());
-    let mut absent = BTreeMap::new();
-    let mut matched = 0;
-    for (declared, verdict) in service.destinations.iter().zip(verdicts) {
+    /// The weight of a destination that is in. A ramp never lowers what the table has: one that
+    /// took part all the time, while we were away or while the floor kept it, goes on.
+    fn weigh(
+        &mut self,
+        declared: &DeclaredDestination,
+        decision: &Decision,
+        slow_start: Duration,
+        found: Option<&Destination>,
+    ) -> DesiredDestination {
+        let configured = declared.config.weight;
+        let mut parts = WeightParts { configured, ..WeightParts::default() };
+        let in_weight = |weight| DestinationConfig { weight, ..declared.config };
+        if let Some((weight, words)) = &decision.overridden {
+            parts.overridden = Some(*weight);
+            let why = Why::Overridden(Arc::clone(words));
+            let parts = Some(Box::new(parts));
+            return DesiredDestination { config: in_weight(*weight), why, weight: parts };
+        }
+        parts.advised = decision.advised;
+        let full = decision.advised.map_or(configured, |advised| advised.of(configured));
+        let mut weight = full;
+        if let Some(since) = decision.up_since
+            && let Some(step) = ramp::step(self.elapsed(since), slow_start)
+        {
+            let has = found.map_or(0, |found| found.config.weight);
+            if has < full {
+                parts.ramp_percent = Some(step.percent());
+                weight = scaled(full, u64::from(step.share), u64::from(STEPS)).max(has);
+                self.wake_at(since + step.until);
+            }
+        }
+        let is_plain = parts.ramp_percent.is_none() && parts.advised.is_none();
+        let why = if weight == configured { decision.why.clone() } else { weighed(&parts) };
+        let parts = (!is_plain).then(|| Box::new(parts));
+        DesiredDestination { config: in_weight(weight), why, weight: parts }
+    }
+
+    /// Lets a destination go: why it still has its row, with weight 0, or why it has none any more.
+    fn leave(
+        &mut self,
+        service: &VirtualService,
+        key: DestinationKey,
+        found: &Destination,
+        cause: Why,
+    ) -> Result<Why, Why> {
+        if service.drain.is_zero() {
+            return Err(cause);
+        }
+        let id = (service.key, key);
+        let since = self.before.draining.get(&id).copied().unwrap_or(self.moment.now);
+        // Until it is seen to be gone: should the removal be refused, it is not begun anew.
+        self.next.draining.insert(id, since);
+        let connections = found.connections.active.saturating_add(found.connections.inactive);
+        let left = service.drain.saturating_sub(self.elapsed(since));
+        if found.config.weight == 0 && self.moment.fresh && connections == 0 {
+            return Err(Why::Drained { cause: Box::new(cause), cut: 0 });
+        }
+        if left.is_zero() {
+            return Err(Why::Drained { cause: Box::new(cause), cut: connections });
+        }
+        self.wake_at(self.moment.now + left.min(DRAIN_POLL));
+        Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
+    }
+
+    /// Adds what the table has and no policy declares: as it is, one for each declared one that
+    /// waits for its verdict outside the table, those that take connections first. The others
+    /// leave, at once if somebody else put them there.
+    fn finish(&mut self, settling: Settling<'_>) -> Settled {
+        let Settling { service, observed, present, mut absent, matched } = settling;
+        let mut present: BTreeMap<_, _> = present.into_iter().collect();
+        let Some(observed) = observed else { return (present, absent) };
+        if matched == observed.destinations.len() {
+            return (present, absent);
+        }
+        let sorry = service.sorry.map(|sorry| sorry.key);
+        let mut leftovers: Vec<(DestinationKey, Destination)> =
+            merge(&observed.destinations, &present)
+                .filter_map(|side| match side {
+                    Side::Left(key, found) if !absent.contains_key(key) && sorry != Some(*key) => {
+                        Some((*key, *found))
+                    }
+                    _ => None,
+                })
+                .collect();
+        leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
+        let waiting = absent.values().filter(|why| **why == Why::Unknown).count();
+        for (index, (key, found)) in leftovers.into_iter().enumerate() {
+            let config = found.config;
+            let still = DestinationConfig { weight: 0, ..config };
+            let drained = self.before.draining.contains_key(&(service.key, key));
+            let (config, why) = if self.moment.guarded && !drained {
+                (config, Why::Guarded)
+            } else if index < waiting {
+                (config, Why::Undeclared)
+            } else if self.is_intruder(service.key, key) {
+                absent.insert(key, Why::Undeclared);
+                continue;
+            } else {
+                match self.leave(service, key, &found, Why::Undeclared) {
+                    Ok(why) => (still, why),
+                    Err(why) => {
+                        absent.insert(key, why);
+                        continue;
+                    }
+                }
+            };
+            present.insert(key, DesiredDestination { config, why, weight: None });
+        }
+        (present, absent)
+    }
+
+    /// Puts the sorry server in while nobody else takes connections, and lets it go afterwards.
+    /// While some real server has no verdict yet it is left as it is.
+    fn apologize(
+        &mut self,
+        service: &VirtualService,
+        observed: Option<&Service>,
+        (present, absent): &mut Settled,
+        declared: &DeclaredDestination,
+        verdict: &super::view::Verdict,
+    ) {
         let found = observed.and_then(|service| service.destinations.get(&declared.key));
-        matched += usize::from(found.is_some());
-        let (config, why) = decide(declared, verdict, on_down, found.map(|found| &found.config));
+        let taken = present.values().any(|one| one.config.weight > 0);
+        let undecided = absent.values().any(|why| *why == Why::Unknown);
+        let (config, why) = match (taken, verdict.effective(), found) {
+            (true, _, None) => return,
+            (true, _, Some(found)) => {
+                match self.leave(service, declared.key, found, Why::SorryNoMore) {
+                    Ok(why) => (Some(DestinationConfig { weight: 0, ..declared.config }), why),
+                    Err(why) => (None, why),
+                }
+            }
+            (false, Health::Down, _) => (None, Why::Down(verdict.reason.clone())),
+            (false, Health::Up, _) if !undecided => (Some(declared.config), Why::Sorry),
+            (false, Health::Up | Health::Unknown, found) => {
+                (found.map(|found| found.config), Why::Unknown)
+            }
+        };
         match config {
-            Some(config) => present.push((declared.key, DesiredDestination { config, why })),
+            Some(config) => {
+                present.insert(declared.key, DesiredDestination { config, why, weight: None });
+            }
             None => {
                 absent.insert(declared.key, why);
             }
         }
     }
-    let mut present: BTreeMap<_, _> = present.into_iter().collect();
-    if let Some(observed) = observed
-        && matched < observed.destinations.len()
-    {
-        hold_leftovers(observed, &absent, &mut present);
-    }
-    (present, absent)
-}
 
-fn decide(
-    declared: &DeclaredDestination,
-    verdict: &Verdict,
-    on_down: OnDown,
-    observed: Option<&DestinationConfig>,
-) -> (Option<DestinationConfig>, Why) {
-    let quiesced = DestinationConfig { weight: 0, ..declared.config };
-    match (verdict.health, on_down) {
-        (Health::Up, _) => (Some(declared.config), Why::Up),
-        (Health::Down, OnDown::Remove) => (None, Why::Down(verdict.reason.clone())),
-        (Health::Down, OnDown::Quiesce) => (Some(quiesced), Why::Down(verdict.reason.clone())),
-        (Health::Unknown, _) => {
-            let held = observed.map(|found| match found.weight {
-                0 => quiesced,
-                _ => declared.config,
-            });
-            (held, Why::Unknown)
-        }
+    /// Whether somebody else put this destination into the table.
+    fn is_intruder(&self, service: ServiceKey, key: DestinationKey) -> bool {
+        let believed = self.moment.believed.and_then(|table| table.get(&service));
+        believed.is_some_and(|service| !service.destinations.contains_key(&key))
+    }
+
+    fn elapsed(&self, since: Instant) -> Duration {
+        self.moment.now.saturating_duration_since(since)
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        let at = at.max(self.moment.now + SHORTEST_WAKE);
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
 }
 
-/// Adds observed destinations that nobody declares, as they are: one for each declared one that
-/// waits for its verdict outside the table. Those that take traffic come first.
-fn hold_leftovers(
-    observed: &Service,
-    absent: &BTreeMap<DestinationKey, Why>,
-    present: &mut BTreeMap<DestinationKey, DesiredDestination>,
-) {
-    let waiting = absent.values().filter(|why| **why == Why::Unknown).count();
-    let mut leftovers: Vec<_> = merge(&observed.destinations, present)
-        .filter_map(|side| match side {
-            Side::Left(key, found) if !absent.contains_key(key) => {
-                Some((*key, DesiredDestination { config: found.config, why: Why::Undeclared }))
-            }
-            _ => None,
-        })
-        .collect();
-    leftovers.sort_by_key(|(_, held)| held.config.weight == 0);
-    present.extend(leftovers.into_iter().take(waiting));
-}
+type Settled = (BTreeMap<DestinationKey, DesiredDestination>, BTreeMap<DestinationKey, Why>);
 
-fn write_printable(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    text.chars().try_for_each(|letter| match letter.is_control() {
-        true => write!(f, "{}", letter.escape_default()),
-        false => write!(f, "{letter}"),
-    })
+/// `slow start, 40%`, `the real server asks for 75%`.
+fn weighed(parts: &WeightParts) -> Why {
+    let ramp = parts.ramp_percent.map(|percent| format!("slow start, {percent}%"));
+    let advised = parts.advised.map(|advised| match advised {
+        AdvisedWeight::Percent(percent) => format!("the real server asks for {percent}%"),
+        AdvisedWeight::Absolute(weight) => format!("the real server asks for weight {weight}"),
+    });
+    let words: Vec<String> = ramp.into_iter().chain(advised).collect();
+    Why::Weighed(words.join("; ").into())
 }

@@ -9,20 +9,22 @@
 //! Netlink calls block, so the driver has a thread of its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::apply::{Applied, Failure, apply, believed};
-use super::desired::{Desired, desired};
+use super::desired::{Desired, Moment, desired};
 use super::ownership::Owned;
 use super::plan::{Plan, mark_repairs, plan};
-use super::store::Store;
+use super::standing::{Clocks, Recorded, Standing};
 use super::view::HealthView;
-use crate::ipvs::model::Table;
+use crate::ipvs::model::{DestinationKey, Service, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::policy::guard::{Destinations, Guard, Removal};
 use crate::policy::model::PolicySet;
+use crate::record::Record;
 
 /// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +43,8 @@ pub struct Report {
     pub desired: Arc<Desired>,
     /// The plan of the last pass.
     pub plan: Arc<Plan>,
+    /// What would go at the start and is held until somebody confirms it.
+    pub guarded: Option<Removal>,
     /// Virtual services on record as ours.
     pub owned: Owned,
     /// Steps of that plan that were not done, with the kernel's reasons; the first hundred.
@@ -67,16 +71,24 @@ pub struct Totals {
 /// Asks for a pass on a fresh read; answered when its report is published.
 pub type Refresh = oneshot::Sender<()>;
 
+/// Lets go of what the guard at the start holds; answered with what that is, if anything.
+pub type Confirm = oneshot::Sender<Option<Removal>>;
+
 /// Owns the table.
 pub struct Driver {
     ipvs: Box<dyn Ipvs>,
     /// `None` for a rehearsal, which records nothing.
-    store: Option<Store>,
+    store: Option<Record<Owned>>,
     resync: Duration,
     pause: Duration,
     /// When the table is read next, whatever happens until then. A verdict does not put it off.
     read_due: Instant,
     last_set: Option<Arc<PolicySet>>,
+    guard: Guard,
+    confirms: mpsc::Receiver<Confirm>,
+    standing: Standing,
+    /// `None` for a rehearsal.
+    standing_record: Option<Record<Recorded>>,
     /// What the table holds as far as we know: the last read and our changes since.
     believed: Option<Table>,
     /// The last plan met a table other than the one it was made for.
@@ -87,7 +99,12 @@ pub struct Driver {
 impl Driver {
     /// A driver of this table. `store` keeps the record of what is owned, `owned` is what it held
     /// at the start; a rehearsal has no store.
-    pub fn new(ipvs: Box<dyn Ipvs>, store: Option<Store>, owned: Owned, resync: Duration) -> Self {
+    pub fn new(
+        ipvs: Box<dyn Ipvs>,
+        store: Option<Record<Owned>>,
+        owned: Owned,
+        resync: Duration,
+    ) -> Self {
         let report = Report { owned, ..Report::default() };
         Self {
             ipvs,
@@ -96,10 +113,26 @@ impl Driver {
             pause: FIRST_PAUSE,
             read_due: now(),
             last_set: None,
+            guard: Guard::Off,
+            confirms: mpsc::channel(1).1,
+            standing: Standing::default(),
+            standing_record: None,
             believed: None,
             surprised: false,
             report,
         }
+    }
+
+    /// Goes on where the last run was; `record` keeps what there is to know of it from now on.
+    #[must_use]
+    pub fn remembering(self, recorded: Recorded, record: Option<Record<Recorded>>) -> Self {
+        Self { standing: Standing::of(recorded, clocks()), standing_record: record, ..self }
+    }
+
+    /// Does not let go of more than this share at the start unless somebody confirms it.
+    #[must_use]
+    pub fn guarded(self, guard: Guard, confirms: mpsc::Receiver<Confirm>) -> Self {
+        Self { guard, confirms, ..self }
     }
 
     /// Reconciles until the sender of views is gone. The table stays as it is then.
@@ -131,6 +164,12 @@ impl Driver {
                     waiting.push(refresh);
                     true
                 }
+                Some(confirm) = self.confirms.recv() => {
+                    self.guard = Guard::Off;
+                    // Whoever asked may have hung up.
+                    let _ = confirm.send(self.report.guarded.take());
+                    true
+                }
                 () = tokio::time::sleep_until(self.read_due.into()) => true,
             };
         }
@@ -151,7 +190,8 @@ impl Driver {
     fn schedule(&mut self, fresh: bool, settled: bool) {
         let pause = if settled { self.resync } else { self.pause.min(self.resync) };
         let due = now() + pause;
-        self.read_due = if fresh { due } else { self.read_due.min(due) };
+        let due = if fresh { due } else { self.read_due.min(due) };
+        self.read_due = self.report.desired.wake.map_or(due, |wake| wake.min(due));
         self.pause = if settled { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
     }
 
@@ -164,7 +204,8 @@ impl Driver {
                 return false;
             }
         };
-        let desired = desired(view, &table);
+        let desired = self.decide(view, &table, before.as_ref(), fresh);
+        let standing = std::mem::replace(&mut self.standing, desired.standing.clone());
         let mut plan = plan(&table, &desired, &self.report.owned);
         if let Some(before) = before {
             mark_repairs(&mut plan, &before);
@@ -178,12 +219,57 @@ impl Driver {
             Ok(()) => {}
         }
         drop(old);
+        if !standing.is_like(&self.standing) {
+            self.record_standing();
+        }
         if fresh {
             self.report.table = Some(Arc::new(table.clone()));
         }
         self.believed = Some(table);
         self.last_set = Some(Arc::clone(&view.policies));
         !self.surprised && self.report.failures.is_empty() && self.report.error.is_none()
+    }
+
+    /// What should be, with what no policy declares held where too much of it would go.
+    fn decide(
+        &mut self,
+        view: &HealthView,
+        table: &Table,
+        believed: Option<&Table>,
+        fresh: bool,
+    ) -> Desired {
+        let moment = Moment { now: now(), fresh, believed, guarded: false };
+        let wanted = desired(view, table, &self.standing, moment);
+        if self.guard == Guard::Off {
+            return wanted;
+        }
+        let removal = Removal::from(&self.ours(table), &view.policies);
+        if !self.guard.holds(&removal) {
+            // What is asked is asked at the start; a reload has a guard of its own.
+            (self.guard, self.report.guarded) = (Guard::Off, None);
+            return wanted;
+        }
+        if self.report.guarded.is_none() {
+            error!(
+                "start held: it would remove {removal}, which no policy declares any more; they \
+                 stay as they are; `pointsman confirm` shows the plan and lets them go"
+            );
+        }
+        self.report.guarded = Some(removal);
+        desired(view, table, &self.standing, Moment { guarded: true, ..moment })
+    }
+
+    /// What the table has of what is on record as ours, but for what drained before: that is on its
+    /// way already. What is declared for the first time is adopted, and no loss.
+    fn ours(&self, table: &Table) -> Destinations {
+        let stays = |service: &ServiceKey, key: &DestinationKey| {
+            !self.standing.draining.contains_key(&(*service, *key))
+        };
+        let of = |(key, service): (&ServiceKey, &Service)| {
+            let keys = service.destinations.keys().filter(|one| stays(key, one));
+            (*key, keys.copied().collect())
+        };
+        table.iter().filter(|(key, _)| self.report.owned.contains(key)).map(of).collect()
     }
 
     /// The table to plan against, and after a read also what it was believed to be before.
@@ -216,6 +302,14 @@ impl Driver {
         self.report.owned = owned;
         let Some(store) = &mut self.store else { return Ok(()) };
         store.save(&self.report.owned).map(drop).map_err(|error| chain(&error))
+    }
+
+    /// What is lost with it is a deadline: trouble is logged and no more.
+    fn record_standing(&mut self) {
+        let Some(record) = &mut self.standing_record else { return };
+        if let Err(error) = record.save(&self.standing.record(clocks())) {
+            warn!("{}", chain(&error));
+        }
     }
 
     fn account(&mut self, plan: &Plan, applied: &Applied) {
@@ -286,4 +380,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// The clock of the runtime, which tests can pause.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock, for the record")]
+fn clocks() -> Clocks {
+    Clocks { now: now(), wall: SystemTime::now() }
 }

@@ -6,9 +6,11 @@
 //!   null where there are none), `policy` (null when no policy declares the service), `reason`,
 //!   `repair`, and `text`, the line that the log has;
 //! * `held`: each with `service`, `destination`, `policy`, `why` (`down`, `no_verdict`,
-//!   `undeclared`), `settings` (null when it is not in the table), `what` and `reason`;
+//!   `undeclared`, `drains`, `health_floor`, … as [`super::why::Why::name`] has them), `settings` (null when it is not in the table), `what` and `reason`;
+//! * `guarded`: services of ours that no policy declares, held by the reload guard;
 //! * `foreign`: the services left alone;
-//! * `summary`: the counts `add`, `change`, `remove`, `repairs`, `held`, `down`, `foreign`.
+//! * `summary`: the counts `add`, `change`, `remove`, `repairs`, `held`, `down`, `draining`,
+//!   `foreign`.
 //!
 //! Fields may be added; these stay. Settings are written as [`crate::ipvs::model`] has them.
 
@@ -16,15 +18,15 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::ipvs::model::{Change, DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
 
-use super::desired::Why;
 use super::plan::{Before, Held, Plan, Step};
 use super::wording::Sign;
 
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut plan = serializer.serialize_struct("Plan", 4)?;
+        let mut plan = serializer.serialize_struct("Plan", 5)?;
         plan.serialize_field("changes", &self.steps)?;
         plan.serialize_field("held", &self.held)?;
+        plan.serialize_field("guarded", &self.guarded)?;
         plan.serialize_field("foreign", &self.foreign)?;
         plan.serialize_field("summary", &self.summary())?;
         plan.end()
@@ -58,12 +60,7 @@ impl Serialize for Held {
             service: &self.service,
             destination: &self.destination,
             policy: &self.policy,
-            why: match self.why {
-                Why::Up => "up",
-                Why::Unknown => "no_verdict",
-                Why::Down(_) => "down",
-                Why::Undeclared => "undeclared",
-            },
+            why: self.why.name(),
             settings: self.config.as_ref(),
             what: self.what(),
             reason: self.reason(),

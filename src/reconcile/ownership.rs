@@ -1,7 +1,7 @@
 //! Which virtual services are ours, beyond those the policies declare now.
 //!
 //! The set is recorded so that a service that leaves the policies while nobody runs is still
-//! removed by the next run. Pure; [`super::store`] keeps it on disk. The order that makes a crash
+//! removed by the next run. Pure; [`crate::record`] keeps it on disk. The order that makes a crash
 //! harmless: record [`Owned::claim`] → apply → record [`Owned::settle`].
 
 use std::collections::BTreeSet;
@@ -9,8 +9,17 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::ipvs::model::{ServiceKey, Table};
+use crate::record::Kind;
 
 use super::desired::Desired;
+
+/// The record of them.
+pub const OWNED: Kind = Kind {
+    name: "owned",
+    key: "services",
+    what: "owned services",
+    without: "services that left the policies meanwhile stay",
+};
 
 /// The virtual services on record as ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +105,10 @@ mod tests {
             destinations: BTreeMap::new(),
             absent: BTreeMap::new(),
         };
-        Desired { services: keys(marks).map(|key| (key, service.clone())).collect() }
+        Desired {
+            services: keys(marks).map(|key| (key, service.clone())).collect(),
+            ..Desired::default()
+        }
     }
 
     fn table(marks: &[u32]) -> Table {

@@ -26,6 +26,8 @@ pub struct Plan {
     /// Destinations that are not changed although they differ from what their policy declares,
     /// or that keep what they have until there is a verdict. By service, then destination.
     pub held: Vec<Held>,
+    /// Services of ours that no policy declares and that stay until somebody says that they go.
+    pub guarded: Vec<ServiceKey>,
     /// Services in the table that are not ours: neither declared nor owned. Left alone.
     pub foreign: Vec<ServiceKey>,
 }
@@ -102,10 +104,12 @@ pub struct Summary {
     pub remove: usize,
     /// Steps among these that undo what somebody else did.
     pub repairs: usize,
-    /// Destinations held because something has no verdict yet.
+    /// Destinations held because something has no verdict yet, or although they are down.
     pub held: usize,
     /// Destinations that are out, or quiesced, already because they are down.
     pub down: usize,
+    /// Destinations that have weight 0 and wait for their connections to end.
+    pub draining: usize,
     /// Services left alone because they are not ours.
     pub foreign: usize,
 }
@@ -127,8 +131,17 @@ impl Plan {
                 Change::DeleteService(..) | Change::DeleteDestination(..) => summary.remove += 1,
             }
         }
-        summary.down = self.held.iter().filter(|held| matches!(held.why, Why::Down(_))).count();
-        summary.held = self.held.len() - summary.down;
+        summary.held += self.guarded.len();
+        for held in &self.held {
+            match held.why {
+                Why::Down(_) | Why::Withdrawn { .. } => summary.down += 1,
+                Why::Drains(_) => summary.draining += 1,
+                Why::Unknown | Why::Undeclared | Why::Guarded | Why::Kept(_) | Why::HeldBack(_) => {
+                    summary.held += 1
+                }
+                _ => {}
+            }
+        }
         summary
     }
 }
@@ -170,6 +183,9 @@ pub fn plan(observed: &Table, desired: &Desired, owned: &Owned) -> Plan {
     let mut planner = Planner::default();
     for side in merge(observed, &desired.services) {
         match side {
+            Side::Left(key, _) if owned.contains(key) && desired.guarded => {
+                planner.guarded.push(*key);
+            }
             Side::Left(key, found) if owned.contains(key) => planner.remove_service(key, found),
             Side::Left(key, _) => planner.foreign.push(*key),
             Side::Right(key, wanted) => planner.add_service(key, wanted),
@@ -177,7 +193,7 @@ pub fn plan(observed: &Table, desired: &Desired, owned: &Owned) -> Plan {
         }
     }
     let steps = planner.phases.into_iter().flatten().collect();
-    Plan { steps, held: planner.held, foreign: planner.foreign }
+    Plan { steps, held: planner.held, guarded: planner.guarded, foreign: planner.foreign }
 }
 
 /// Marks the steps that only undo what somebody else did: those that the `believed` table, the
@@ -205,6 +221,7 @@ fn satisfies(table: &Table, change: &Change) -> bool {
 struct Planner {
     phases: [Vec<Step>; 6],
     held: Vec<Held>,
+    guarded: Vec<ServiceKey>,
     foreign: Vec<ServiceKey>,
 }
 

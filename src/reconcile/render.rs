@@ -23,7 +23,10 @@ pub fn render(plan: &Plan, colour: bool) -> String {
         group.write(&mut text, service, colour);
         text.push('\n');
     }
-    write_foreign(&mut text, &plan.foreign, colour);
+    let guarded = ("ours, but in no policy", Sign::Notice, "held by the reload guard");
+    write_services(&mut text, "guarded", &plan.guarded, guarded, colour);
+    let foreign = ("not ours and in no policy", Sign::Rest, "left alone");
+    write_services(&mut text, "foreign", &plan.foreign, foreign, colour);
     text.push_str(&paint(colour, BOLD, &plan.summary().to_string()));
     text.push('\n');
     text
@@ -47,6 +50,9 @@ impl fmt::Display for Summary {
             0 => {}
             1 => f.write_str("; 1 stays down")?,
             down => write!(f, "; {down} stay down")?,
+        }
+        if self.draining > 0 {
+            write!(f, "; {} draining", self.draining)?;
         }
         if self.held > 0 {
             write!(f, "; {} held", self.held)?;
@@ -166,14 +172,21 @@ impl Line {
     }
 }
 
-fn write_foreign(text: &mut String, foreign: &[ServiceKey], colour: bool) {
-    if foreign.is_empty() {
+/// Services on which nothing is done: a title with its meaning, and a line with a sign each.
+fn write_services(
+    text: &mut String,
+    title: &str,
+    services: &[ServiceKey],
+    (meaning, sign, what): (&str, Sign, &str),
+    colour: bool,
+) {
+    if services.is_empty() {
         return;
     }
-    let _ = writeln!(text, "{}  not ours and in no policy", paint(colour, BOLD, "foreign"));
-    for service in foreign {
-        let line = format!("{} {service}  left alone", Sign::Rest);
-        let _ = writeln!(text, "  {}", paint(colour, Sign::Rest.colour(), &line));
+    let _ = writeln!(text, "{}  {meaning}", paint(colour, BOLD, title));
+    for service in services {
+        let line = format!("{sign} {service}  {what}");
+        let _ = writeln!(text, "  {}", paint(colour, sign.colour(), &line));
     }
     text.push('\n');
 }
@@ -218,6 +231,7 @@ mod tests {
                 Summary { add: 2, repairs: 2, down: 3, ..none },
                 "2 to add, 0 to change, 0 to remove, 2 of them repairs; 3 stay down",
             ),
+            (Summary { draining: 2, held: 1, ..none }, "nothing to do; 2 draining; 1 held"),
         ] {
             assert_eq!(summary.to_string(), text);
         }

@@ -120,18 +120,26 @@ impl Held {
     /// Its sign in the gutter: `!` for what is down or left over.
     pub fn sign(&self) -> Sign {
         match self.why {
-            Why::Down(_) | Why::Undeclared => Sign::Notice,
-            Why::Up | Why::Unknown => Sign::Rest,
+            Why::Down(_)
+            | Why::Undeclared
+            | Why::Guarded
+            | Why::Kept(_)
+            | Why::HeldBack(_)
+            | Why::Withdrawn { .. } => Sign::Notice,
+            _ => Sign::Rest,
         }
     }
 
     /// What is not done.
     pub fn what(&self) -> String {
         match (&self.why, &self.config) {
-            (Why::Down(_), None) => "stays out".to_owned(),
-            (_, None) => "not added".to_owned(),
-            (Why::Undeclared, Some(config)) => format!("stays: {config}"),
+            (Why::Unknown, None) => "not added".to_owned(),
+            (_, None) => "stays out".to_owned(),
+            (Why::Undeclared | Why::Guarded, Some(config)) => format!("stays: {config}"),
             (_, Some(DestinationConfig { weight: 0, .. })) => "stays at weight 0".to_owned(),
+            (Why::Weighed(_) | Why::Overridden(_), Some(config)) => {
+                format!("stays at weight {}", config.weight)
+            }
             (_, Some(_)) => "stays as it is".to_owned(),
         }
     }
@@ -151,8 +159,8 @@ fn edit_reason(why: &Why, before: u32, after: u32) -> String {
         Why::Up if before == 0 && after > 0 => why.to_string(),
         Why::Up => "as declared".to_owned(),
         Why::Unknown if after == 0 => format!("as declared, but stays at weight 0: {why}"),
-        Why::Down(_) if before > 0 => why.to_string(),
-        Why::Unknown | Why::Down(_) | Why::Undeclared => format!("as declared; {why}"),
+        _ if before != after && *why != Why::Unknown => why.to_string(),
+        _ => format!("as declared; {why}"),
     }
 }
 

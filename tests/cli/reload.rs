@@ -187,7 +187,8 @@ fn servers_come_and_go_and_the_others_keep_their_verdict() {
     scene.reloads = 1;
     scene.transitions += 1;
     scene.has_weight(80);
-    scene.daemon.wait_log(&format!("- {VIP} {}: weight 80 masq", third.address));
+    scene.daemon.wait_log(&format!("~ {VIP} {}: weight 80 → 0", third.address));
+    scene.daemon.wait_log(&format!("- {VIP} {}: weight 0 masq", third.address));
 }
 
 #[test]

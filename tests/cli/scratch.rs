@@ -82,6 +82,13 @@ impl Scratch {
         finish(command)
     }
 
+    /// Another command for the daemon of this place, with its arguments.
+    pub(crate) fn order(&self, args: &[&str]) -> Finished {
+        let mut command = pointsman(args);
+        command.arg("--socket").arg(self.socket()).env_remove("SUDO_USER");
+        finish(command)
+    }
+
     /// `pointsman run` on this place; the caller starts it.
     pub(crate) fn run_command(&self) -> Command {
         let mut command = pointsman(&["run", "--ipvs", "memory"]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use pointsman::ipvs::Ipvs;
 use pointsman::ipvs::memory::Memory;
 use pointsman::reconcile::apply::apply;
-use pointsman::reconcile::desired::desired;
+use pointsman::reconcile::desired::{Moment, desired};
 use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
 use pointsman::reconcile::render::render;
 
@@ -39,7 +39,9 @@ fn check(folder: &Path) -> Option<String> {
 /// Plans, and makes sure that the plan leads where it says.
 fn planned(scenario: &Scenario, folder: &Path) -> Plan {
     let view = scenario.view();
-    let wanted = desired(&view, &scenario.observed);
+    let (believed, guarded) = (scenario.believed.as_ref(), scenario.guarded);
+    let moment = Moment { believed, guarded, ..Moment::first(scenario.now) };
+    let wanted = desired(&view, &scenario.observed, &scenario.standing, moment);
     let mut first = plan(&scenario.observed, &wanted, &scenario.owned);
     if let Some(believed) = &scenario.believed {
         mark_repairs(&mut first, believed);
@@ -48,7 +50,10 @@ fn planned(scenario: &Scenario, folder: &Path) -> Plan {
     let applied = apply(&mut kernel, &first);
     assert!(applied.is_complete(), "{}: {applied:?}", folder.display());
     let table = kernel.table().unwrap();
-    let second = plan(&table, &desired(&view, &table), &scenario.owned);
+    // The same moment still, and connections were not looked at again.
+    let moment = Moment { fresh: false, ..moment };
+    let wanted = desired(&view, &table, &wanted.standing, moment);
+    let second = plan(&table, &wanted, &scenario.owned);
     assert!(second.is_empty(), "{}: not done:\n{}", folder.display(), render(&second, false));
     first
 }

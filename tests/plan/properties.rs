@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pointsman::health::Health;
 use pointsman::ipvs::memory::{self, Memory};
@@ -14,16 +15,17 @@ use pointsman::ipvs::model::{
     Persistence, Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
 };
 use pointsman::ipvs::{Ipvs, IpvsError};
-use pointsman::policy::model::{DeclaredDestination, OnDown};
+use pointsman::policy::model::{AtFloor, DeclaredDestination, HealthFloor, OnDown, Share};
 use pointsman::reconcile::apply::{apply, believed};
-use pointsman::reconcile::desired::desired;
+use pointsman::reconcile::desired::{Desired, Moment, desired};
 use pointsman::reconcile::ownership::Owned;
 use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
+use pointsman::reconcile::standing::Standing;
 use pointsman::reconcile::view::{HealthView, Verdict};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use crate::world::{Draft, verdicts, view};
+use crate::world::{Draft, Safety, now, verdicts, view};
 
 const SERVICES: [&str; 5] = [
     "tcp://192.0.2.1:80",
@@ -43,11 +45,18 @@ struct World {
     observed: Table,
     view: HealthView,
     owned: Owned,
+    now: Instant,
 }
 
 impl World {
     fn plan(&self, observed: &Table) -> Plan {
-        plan(observed, &desired(&self.view, observed), &self.owned)
+        plan(observed, &self.desired(observed, None), &self.owned)
+    }
+
+    /// What should be at one and the same moment, whatever the table is meanwhile.
+    fn desired(&self, observed: &Table, believed: Option<&Table>) -> Desired {
+        let moment = Moment { fresh: false, believed, ..Moment::first(self.now) };
+        desired(&self.view, observed, &Standing::default(), moment)
     }
 }
 
@@ -56,7 +65,7 @@ proptest! {
 
     #[test]
     fn a_plan_leads_exactly_to_what_is_desired(world in worlds()) {
-        let wanted = desired(&world.view, &world.observed);
+        let wanted = world.desired(&world.observed, None);
         let after = execute(&world.observed, &world.plan(&world.observed));
         for (key, service) in &wanted.services {
             let found = &after[key];
@@ -124,6 +133,7 @@ proptest! {
 
     #[test]
     fn without_verdicts_nothing_declared_goes_in_or_out(world in worlds()) {
+        let world = plain(world);
         let view = HealthView::uniform(Arc::clone(&world.view.policies), Health::Unknown);
         let checked = checked(&view);
         let world = World { view, ..world };
@@ -151,6 +161,7 @@ proptest! {
 
     #[test]
     fn a_leftover_stays_for_each_new_one_that_waits(world in worlds()) {
+        let world = plain(world);
         let plan = world.plan(&world.observed);
         let declared = verdicts(&world.view);
         for (service, ours) in &declared {
@@ -178,13 +189,13 @@ proptest! {
     #[test]
     fn what_somebody_else_did_is_a_repair(world in worlds(), hand in any::<u64>()) {
         let view = decided(&world.view);
-        let world = World { view, ..world };
+        let world = without_ramps(World { view, ..world });
         let ours = execute(&world.observed, &world.plan(&world.observed));
-        let wanted = desired(&world.view, &ours);
+        let wanted = world.desired(&ours, None);
         let owned = world.owned.claim(&wanted).settle(&wanted, &ours);
         let mut meddled = ours.clone();
         meddle(&mut meddled, hand);
-        let mut plan = plan(&meddled, &desired(&world.view, &meddled), &owned);
+        let mut plan = plan(&meddled, &world.desired(&meddled, Some(&ours)), &owned);
         mark_repairs(&mut plan, &ours);
         prop_assert!(plan.steps.iter().all(|step| step.repair), "{:#?}", plan.steps);
     }
@@ -286,7 +297,11 @@ fn meddle(table: &mut Table, mut hand: u64) {
             2 => {
                 let service = table.get_mut(&key).unwrap();
                 service.destinations.values_mut().for_each(|found| found.config.weight = 3);
-                let new = DestinationKey { address: "10.9.9.9".parse().unwrap(), port: 80 };
+                let address = match key.family() {
+                    Family::Inet => "10.9.9.9",
+                    Family::Inet6 => "2001:db8::9999",
+                };
+                let new = DestinationKey { address: address.parse().unwrap(), port: 80 };
                 let one = Destination {
                     config: DestinationConfig {
                         forwarding: Forwarding::Masq,
@@ -331,12 +346,34 @@ impl Ipvs for Flaky {
 
 fn worlds() -> impl Strategy<Value = World> {
     (tables(), policies(), subsequence(SERVICES.to_vec(), 0..=SERVICES.len())).prop_map(
-        |(observed, drafts, owned)| World {
-            observed,
-            view: view(&drafts),
-            owned: owned.into_iter().map(|key| key.parse().unwrap()).collect(),
+        |(observed, drafts, owned)| {
+            let (mut view, now) = (view(&drafts), now());
+            for verdict in &mut view.verdicts {
+                verdict.since = Some(now);
+            }
+            let owned = owned.into_iter().map(|key| key.parse().unwrap()).collect();
+            World { observed, view, owned, now }
         },
     )
+}
+
+/// The same world without anything that lets destinations go gently, or come back so.
+fn plain(world: World) -> World {
+    let mut set = (*world.view.policies).clone();
+    for policy in &mut set.policies {
+        (policy.health_floor, policy.sorry_server) = (None, None);
+        for service in &mut policy.services {
+            (service.sorry, service.drain) = (None, Duration::ZERO);
+        }
+    }
+    without_ramps(World { view: HealthView { policies: Arc::new(set), ..world.view }, ..world })
+}
+
+fn without_ramps(world: World) -> World {
+    let mut set = (*world.view.policies).clone();
+    let services = set.policies.iter_mut().flat_map(|policy| &mut policy.services);
+    services.for_each(|service| service.slow_start = Duration::ZERO);
+    World { view: HealthView { policies: Arc::new(set), ..world.view }, ..world }
 }
 
 fn tables() -> impl Strategy<Value = Table> {
@@ -392,8 +429,8 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
         (Just(numbers), configs, health)
     });
     let services = prop::collection::vec((service_configs(), select(PORTS.to_vec())), keys.len());
-    (on_down, servers, services).prop_map(
-        move |(on_down, (numbers, configs, verdicts), services)| {
+    (on_down, safety(), servers, services).prop_map(
+        move |(on_down, safety, (numbers, configs, verdicts), services)| {
             let declare = |service: &ServiceKey, port| {
                 let servers = numbers.iter().zip(&configs);
                 servers
@@ -411,15 +448,34 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
                     (key, config, declare(&key, port))
                 })
                 .collect();
-            Draft { name: name.to_owned(), on_down, services, verdicts }
+            Draft { safety, name: name.to_owned(), on_down, services, verdicts }
         },
     )
+}
+
+fn safety() -> impl Strategy<Value = Safety> {
+    let times = |long| select(vec![Duration::ZERO, Duration::from_secs(long)]);
+    let floors = select(vec![
+        None,
+        Some(AtFloor::Keep),
+        Some(AtFloor::Withdraw { return_at: Share::Percent(75) }),
+    ]);
+    let sorry = prop::option::of((destination_configs(), target_verdicts()));
+    (times(60), times(40), floors, sorry).prop_map(|(drain, slow_start, at_floor, sorry)| Safety {
+        drain,
+        slow_start,
+        floor: at_floor.map(|at_floor| HealthFloor { min_up: Share::Percent(50), at_floor }),
+        sorry: sorry.map(|(config, verdict)| {
+            let key = "10.0.0.99:80".parse().unwrap();
+            (DeclaredDestination { key, config }, verdict)
+        }),
+    })
 }
 
 fn target_verdicts() -> impl Strategy<Value = Verdict> {
     select(vec![Health::Unknown, Health::Up, Health::Up, Health::Down]).prop_map(|health| {
         let reason = (health == Health::Down).then(|| Arc::from("status 503"));
-        Verdict { health, reason }
+        Verdict::of(health, reason)
     })
 }
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman::health::{Health, Hysteresis};
-use pointsman::ipvs::model::{DestinationKey, ServiceConfig, ServiceKey};
+use pointsman::ipvs::model::{DestinationKey, Family, ServiceConfig, ServiceKey};
 use pointsman::policy::model::{
-    DeclaredDestination, OnDown, Policy, PolicySet, RealServer, TargetId, VirtualService,
+    DeclaredDestination, HealthFloor, OnDown, Policy, PolicySet, RealServer, TargetId,
+    VirtualService,
 };
 use pointsman::probe::target::{Check, CheckKind, Target, TcpCheck, Timing};
 use pointsman::reconcile::view::{HealthView, Verdict};
@@ -19,9 +20,20 @@ use pointsman::reconcile::view::{HealthView, Verdict};
 pub(crate) struct Draft {
     pub(crate) name: String,
     pub(crate) on_down: OnDown,
+    pub(crate) safety: Safety,
     pub(crate) services: Vec<(ServiceKey, ServiceConfig, Vec<DeclaredDestination>)>,
     /// The verdicts on the targets of each real server, in the order of the destinations.
     pub(crate) verdicts: Vec<Vec<Verdict>>,
+}
+
+/// The settings of a policy that keep users from noticing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Safety {
+    pub(crate) drain: Duration,
+    pub(crate) slow_start: Duration,
+    pub(crate) floor: Option<HealthFloor>,
+    /// The same in every service, and the verdict on it.
+    pub(crate) sorry: Option<(DeclaredDestination, Verdict)>,
 }
 
 /// Gives every real server its targets.
@@ -41,23 +53,47 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
             }
             real_servers.push(RealServer { name: address.to_string(), address, targets });
         }
+        let sorry_server = draft.safety.sorry.as_ref().map(|(declared, verdict)| {
+            let address = declared.key.address;
+            let targets = vec![TargetId(set.targets.len() as u32)];
+            set.targets.push(target(address));
+            verdicts.push(verdict.clone());
+            RealServer { name: address.to_string(), address, targets }
+        });
         let services = draft.services.iter().cloned();
         set.policies.push(Policy {
             name: draft.name.clone(),
             origin: format!("{}.yaml:1", draft.name),
             services: services
-                .map(|(key, config, destinations)| VirtualService { key, config, destinations })
+                .map(|(key, config, destinations)| VirtualService {
+                    key,
+                    config,
+                    destinations,
+                    sorry: draft.safety.sorry.as_ref().map(|(one, _)| of_family(*one, &key)),
+                    drain: draft.safety.drain,
+                    slow_start: draft.safety.slow_start,
+                })
                 .collect(),
             real_servers,
             on_down: draft.on_down,
+            health_floor: draft.safety.floor,
+            sorry_server,
         });
     }
-    HealthView { policies: Arc::new(set), verdicts }
+    HealthView::new(Arc::new(set), verdicts)
+}
+
+/// The same machine by its address of the service's family.
+fn of_family(mut declared: DeclaredDestination, service: &ServiceKey) -> DeclaredDestination {
+    if service.family() == Family::Inet6 && declared.key.address.is_ipv4() {
+        declared.key.address = "2001:db8::99".parse().unwrap();
+    }
+    declared
 }
 
 pub(crate) fn verdict(health: Health, reason: &str) -> Verdict {
     let reason = (!reason.is_empty()).then(|| Arc::from(reason));
-    Verdict { health, reason }
+    Verdict::of(health, reason)
 }
 
 /// The verdict on every declared destination of every service.
@@ -79,16 +115,18 @@ fn target(address: IpAddr) -> Target {
     let once = NonZeroU32::MIN;
     Target {
         address: SocketAddr::new(address, 80),
-        check: Arc::new(Check {
-            kind: CheckKind::Tcp(TcpCheck::default()),
-            source: None,
-            interface: None,
-        }),
+        check: Arc::new(Check::new(CheckKind::Tcp(TcpCheck::default()))),
         timing: Timing {
             interval: Duration::from_secs(5),
             fast_interval: None,
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
+            damping: None,
         },
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+pub(crate) fn now() -> std::time::Instant {
+    std::time::Instant::now()
 }

@@ -17,7 +17,7 @@ fn from(target: &Target, source: Option<&str>, interface: Option<&str>) -> Targe
     let check = Check {
         source: source.map(|source| source.parse::<IpAddr>().unwrap()),
         interface: interface.map(str::to_owned),
-        kind: target.check.kind.clone(),
+        ..Check::new(target.check.kind.clone())
     };
     Target { check: Arc::new(check), ..target.clone() }
 }

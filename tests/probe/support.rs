@@ -134,12 +134,13 @@ pub(crate) fn tcp(address: SocketAddr, check: TcpCheck, timeout: Duration) -> Ta
 pub(crate) fn target(address: SocketAddr, kind: CheckKind, timeout: Duration) -> Target {
     Target {
         address,
-        check: Arc::new(Check { kind, source: None, interface: None }),
+        check: Arc::new(Check::new(kind)),
         timing: Timing {
             interval: Duration::from_secs(5),
             fast_interval: None,
             timeout,
             hysteresis: Hysteresis { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN },
+            damping: None,
         },
     }
 }

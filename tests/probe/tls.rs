@@ -25,17 +25,17 @@ use crate::support::{
     LONG, SHORT, Step, contains, expect, get, http, in_child, probe, probe_with, say, serve,
 };
 
-const NAME: &str = "www.example.org";
+pub(crate) const NAME: &str = "www.example.org";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nalive";
 
 /// A certificate with its key, as a server shows it.
-struct Identity {
+pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.distinguished_name.push(DnType::CommonName, "an authority");
@@ -43,7 +43,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// Signed by `authority`, for `names`, after `change`.
-fn issued(
+pub(crate) fn issued(
     authority: &CertifiedIssuer<'static, KeyPair>,
     names: &[&str],
     change: impl FnOnce(&mut CertificateParams),
@@ -54,7 +54,7 @@ fn issued(
     identity(&certificate, &key)
 }
 
-fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+pub(crate) fn self_signed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let (mut params, key) = leaf(names);
     change(&mut params);
     identity(&params.self_signed(&key).unwrap(), &key)
@@ -74,7 +74,9 @@ fn identity(certificate: &rcgen::Certificate, key: &KeyPair) -> Identity {
 }
 
 /// A TLS server that answers every request well; the channel tells which name it was asked for.
-async fn serve_tls(identity: Identity) -> (SocketAddr, mpsc::UnboundedReceiver<Option<String>>) {
+pub(crate) async fn serve_tls(
+    identity: Identity,
+) -> (SocketAddr, mpsc::UnboundedReceiver<Option<String>>) {
     let config = ServerConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -108,11 +110,11 @@ async fn serve_as(
     (address, told)
 }
 
-fn tls(verify: Verify) -> TlsCheck {
+pub(crate) fn tls(verify: Verify) -> TlsCheck {
     TlsCheck { server_name: None, verify, min_days: None }
 }
 
-fn ca(pem: &str) -> Verify {
+pub(crate) fn ca(pem: &str) -> Verify {
     Verify::CaFile { path: "ca.pem".into(), pem: Arc::from(pem.as_bytes()) }
 }
 
@@ -130,7 +132,7 @@ async fn ask(identity: Identity, check: HttpCheck) -> Outcome {
     probe(&http(address, check, LONG)).await
 }
 
-fn days_from_now(days: u64) -> rcgen::CertificateParams {
+pub(crate) fn days_from_now(days: u64) -> rcgen::CertificateParams {
     let mut params = CertificateParams::default();
     #[expect(clippy::disallowed_methods, reason = "certificates are dated by the wall clock")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -432,8 +434,8 @@ fn bad_authorities_are_refused_at_load() {
         ("", "no certificate in it"),
         ("hello", "no certificate in it"),
         (key.as_str(), "no certificate in it"),
-        (broken, "certificate 1 is not PEM"),
-        (hollow, "certificate 1 cannot be trusted"),
+        (broken, "is not PEM (number 1)"),
+        (hollow, "cannot be read (number 1)"),
     ] {
         let problem = check_ca_pem(pem.as_bytes()).unwrap_err();
         assert!(problem.contains(piece), "`{problem}` lacks `{piece}`");

@@ -184,6 +184,13 @@ pub(crate) fn plan(policies: &Policies, options: &[&str]) -> Output {
     answer(&mut command)
 }
 
+/// Gives the daemon an order, which it must carry out; what it says.
+pub(crate) fn order(words: &[&str]) -> String {
+    let output = answer(program(words[0]).args(&words[1..]));
+    assert!(output.status.success(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A command of the program, on the socket all commands here use.
 pub(crate) fn program(command: &str) -> Command {
     let mut program = Command::new(PROGRAM);
@@ -196,6 +203,6 @@ pub(crate) fn state() -> String {
     Path::new(PLACE).join("state").display().to_string()
 }
 
-fn answer(command: &mut Command) -> Output {
+pub(crate) fn answer(command: &mut Command) -> Output {
     command.output().unwrap()
 }

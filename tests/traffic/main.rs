@@ -11,12 +11,17 @@ mod common;
 
 mod client;
 mod clock;
+mod cut;
 mod daemon;
 mod edits;
 mod failures;
 mod families;
 mod hands;
+mod held;
+mod leaving;
+mod limits;
 mod observer;
+mod overrides;
 mod refusals;
 mod rehearsal;
 mod restart;
@@ -51,9 +56,20 @@ in_guests! {
     edits_under_load: edits::servers_and_weights;
     bad_edits_under_load: edits::refused;
     killed_under_load: restart::kill_and_restart;
+    start_without_half_of_the_policies: restart::half_of_the_policies_lost;
     changed_by_hand: hands::drift_is_repaired;
     edited_without_a_pause: turmoil::edits_never_stop;
     dry_run: rehearsal::says_what_run_does;
     refusals: refusals::name_what_is_missing;
     other_families: families::udp_and_ipv6;
+    drain_under_load: leaving::drains;
+    slow_start_under_load: leaving::comes_back_slowly;
+    cut_when_down: leaving::is_cut;
+    health_floor_keeps: limits::floor_keeps;
+    own_cable_pulled: held::own_cable_pulled;
+    released_by_hand: held::released;
+    known_down_over_a_restart: held::known_down;
+    overrides_under_load: overrides::by_an_operator;
+    half_a_file_under_load: cut::cut_in_half;
+    sorry_server_answers: limits::sorry_answers;
 }

@@ -63,3 +63,48 @@ pub(crate) fn kill_and_restart() {
     site.assert_none_failed(&requests, |it| it.ended >= failed && it.begun <= gone);
     assert!(!holds(&site.table.lines(), all[3]));
 }
+
+/// A file is lost while nobody runs: the next start does not remove what it declared, users do not
+/// notice, and it goes when somebody says that it is meant.
+pub(crate) fn half_of_the_policies_lost() {
+    const OTHER: [&str; 1] = ["tcp://221.5.88.88:80"];
+    let site = Site::new();
+    let tap = site.tap();
+    let all = site.addresses();
+    let policies = Policies::new("www.yaml", &policy(&KEYS, "forwarding: direct", &all, 80));
+    policies.write("more.yaml", &policy(&OTHER, "forwarding: direct", &all, 80));
+    let daemon = Daemon::start(&policies, &[]);
+    let mut full = direct(&KEYS, 1, &all);
+    full.extend(direct(&OTHER, 1, &all));
+    site.table.until_exactly("all in", PATIENCE, &full);
+    let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
+    assert_eq!(daemon.stop().code(), Some(0));
+    policies.remove("www.yaml");
+    let mark = tap.mark();
+
+    let daemon = Daemon::start(&policies, &["--resync", "500ms"]);
+    let held = until_status("the start is held", |status| {
+        status.degraded.iter().any(|line| line.starts_with("start held: "))
+    });
+    println!("  {}", held.degraded.join("; "));
+    traffic.carry_on(200);
+    assert_eq!(tap.writes_since(mark), BTreeMap::new());
+    let errors = daemon.log().into_iter().filter(|line| line.message.starts_with("start held: "));
+    assert_eq!(errors.count(), 1);
+
+    // What is declared is looked after all the same.
+    site.servers[3].turn(Mode::Unavailable);
+    let gone = format!("{} {}:80 weight 1 direct", OTHER[0], all[3]);
+    site.table.until("the dead is out", PATIENCE, |lines| !lines.contains(&gone));
+    site.servers[3].turn(Mode::Serve);
+    site.table.until_exactly("all in again", PATIENCE, &full);
+    let requests = traffic.stop();
+    // Nobody probes what no policy declares.
+    site.assert_none_failed(&requests, |it| it.answer.as_ref().is_err_and(|it| it.contains("503")));
+
+    let confirmed = crate::daemon::program("confirm").arg("--yes").output().unwrap();
+    assert!(confirmed.status.success(), "{confirmed:?}");
+    println!("  {}", String::from_utf8_lossy(&confirmed.stdout).lines().last().unwrap());
+    site.table.until_exactly("they are gone", PATIENCE, &direct(&OTHER, 1, &all));
+    drop(daemon);
+}

@@ -8,9 +8,33 @@ use std::time::Duration;
 use crate::policy::decode::{self, Field, Fields};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
-use crate::probe::target::{Pattern, TcpCheck, TextMatch};
+use crate::probe::target::{Pattern, ProxyProtocol, TcpCheck, TextMatch, UdpCheck};
 
-use super::http::HttpEntry;
+use super::damping::DampingEntry;
+use super::database::{self, DatabaseEntry};
+use super::datagram;
+use super::dns::DnsEntry;
+use super::grpc::GrpcEntry;
+use super::http::{HttpEntry, HttpKind};
+use super::smtp::SmtpEntry;
+use super::tls::{self, TlsSwitch};
+
+/// The protocols that a check can have.
+pub(super) const PROTOCOLS: &[&str] = &[
+    "http",
+    "https",
+    "http2",
+    "grpc",
+    "tls",
+    "smtp",
+    "tcp",
+    "udp",
+    "dns",
+    "icmp",
+    "redis",
+    "mysql",
+    "postgresql",
+];
 
 /// Intervals and timeouts: short enough to be of use, long enough not to be an attack.
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
@@ -21,7 +45,7 @@ const MAX_CHECKS: usize = 32;
 /// The most results in a row that a verdict may need.
 const MAX_STREAK: u32 = 1000;
 
-/// The most bytes a `tcp` check sends.
+/// The most bytes a `tcp` or `udp` check sends.
 const MAX_SEND: usize = 4096;
 
 /// An entry of `checks`.
@@ -34,8 +58,10 @@ pub(crate) struct CheckEntry {
     pub(crate) timeout: Field<Duration>,
     pub(crate) rise: Field<NonZeroU32>,
     pub(crate) fall: Field<NonZeroU32>,
+    pub(crate) damping: Field<DampingEntry>,
     pub(crate) source: Field<IpAddr>,
     pub(crate) interface: Field<String>,
+    pub(crate) proxy_protocol: Field<ProxyProtocol>,
 }
 
 /// The protocol of a check.
@@ -43,13 +69,20 @@ pub(crate) struct CheckEntry {
 pub(crate) enum KindEntry {
     Http(Box<HttpEntry>),
     Tcp(TcpCheck),
+    Udp(UdpCheck),
+    Dns(Box<DnsEntry>),
+    Icmp,
+    Database(DatabaseEntry),
+    Tls(Box<TlsSwitch>),
+    Grpc(Box<GrpcEntry>),
+    Smtp(Box<SmtpEntry>),
 }
 
 /// Reads `checks`; an empty list says that none is meant.
 pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<CheckEntry>>> {
     if matches!(node.value, Value::Plain(_) | Value::Map(_)) {
         let message = format!("expected a list of checks, found {}", decode::describe(node));
-        let help = "begin an entry with `- http:`, `- https:` or `- tcp:`";
+        let help = "begin an entry with a protocol, as `- http:` or `- tcp:`";
         report.error(node.place, message, help);
         return None;
     }
@@ -68,8 +101,8 @@ impl CheckEntry {
         if let Value::Plain(word) | Value::Text(word) = &node.value {
             let message = format!("expected a check, found `{}`", decode::cut(word));
             let help = match word.as_str() {
-                "http" | "https" | "tcp" => format!("write `- {word}:`, with a colon"),
-                _ => "begin with `http:`, `https:` or `tcp:`".to_owned(),
+                word if PROTOCOLS.contains(&word) => format!("write `- {word}:`, with a colon"),
+                _ => format!("begin with one of {}", protocols()),
             };
             report.error(node.place, message, help);
             return None;
@@ -84,8 +117,10 @@ impl CheckEntry {
             timeout: fields.field("timeout", report, time),
             rise: fields.field("rise", report, streak),
             fall: fields.field("fall", report, streak),
+            damping: fields.field("damping", report, DampingEntry::read),
             source: fields.field("source", report, decode::address),
             interface: fields.field("interface", report, interface),
+            proxy_protocol: fields.field("proxy_protocol", report, proxy_protocol),
         };
         let good = kind.is_some();
         let kind = kind.unwrap_or((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
@@ -98,16 +133,29 @@ impl CheckEntry {
 /// Keys that people write one level too high.
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (
-        &["port", "host", "path", "method", "headers", "expect", "send", "verify", "server_name"],
-        "under `http:`, `https:` or `tcp:`, two spaces further in",
+        &["port", "host", "path", "method", "headers", "expect", "send", "service", "ehlo"],
+        "under the protocol, two spaces further in",
     ),
-    (&["ca_file", "min_days"], "under `https:`, two spaces further in"),
+    (tls::TLS_KEYS, "under a protocol with TLS, two spaces further in"),
+    (&["starttls"], "under `smtp:`, two spaces further in"),
     (&["status", "body"], "under `expect:` of `http:`"),
+    (&["changes", "window", "hold", "max_hold"], "under `damping:`"),
+    (&["rcode", "answer"], "under `expect:` of `dns:`"),
 ];
 
 /// Keys that people write one level too low.
 pub(super) const BESIDE: &[(&[&str], &str)] = &[(
-    &["interval", "timeout", "rise", "fall", "fast_interval", "source", "interface"],
+    &[
+        "interval",
+        "timeout",
+        "rise",
+        "fall",
+        "fast_interval",
+        "damping",
+        "source",
+        "interface",
+        "proxy_protocol",
+    ],
     "beside the protocol, not under it: two spaces further out",
 )];
 
@@ -116,22 +164,31 @@ fn read_kind(
     node: &Node,
     report: &mut Report<'_>,
 ) -> Option<(KindEntry, Field<u16>)> {
-    let found: Vec<_> = ["http", "https", "tcp"]
-        .into_iter()
+    let found: Vec<_> = PROTOCOLS
+        .iter()
+        .copied()
         .filter_map(|name| fields.node(name).map(|(key, node)| (name, key, node)))
         .collect();
     match found.as_slice() {
         [] => {
-            report.error(
-                node.place,
-                "a check without a protocol",
-                "add one of `http:`, `https:` and `tcp:`",
-            );
+            let help = format!("add one of {}", protocols());
+            report.error(node.place, "a check without a protocol", help);
             None
         }
         [(name, _, node)] => match *name {
-            "tcp" => read_tcp(node, report),
-            name => HttpEntry::read(node, name == "https", report),
+            "http" => HttpEntry::read(node, HttpKind::Http, report),
+            "https" => HttpEntry::read(node, HttpKind::Https, report),
+            "http2" => HttpEntry::read(node, HttpKind::Http2, report),
+            "grpc" => GrpcEntry::read(node, report),
+            "tls" => tls::read(node, report),
+            "smtp" => SmtpEntry::read(node, report),
+            "udp" => datagram::read_udp(node, report),
+            "dns" => DnsEntry::read(node, report),
+            "icmp" => datagram::read_icmp(node, report),
+            "redis" => database::read_redis(node, report),
+            "mysql" => database::read_mysql(node, report),
+            "postgresql" => database::read_postgresql(node, report),
+            _ => read_tcp(node, report),
         },
         [_, (name, key, _), ..] => {
             let message = format!("a second protocol, `{name}`, in one check");
@@ -141,35 +198,71 @@ fn read_kind(
     }
 }
 
+/// The protocols as a sentence lists them.
+fn protocols() -> String {
+    PROTOCOLS.iter().map(|name| format!("`{name}:`")).collect::<Vec<_>>().join(", ")
+}
+
 fn read_tcp(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, Field<u16>)> {
     if node.value == Value::Null {
         return Some((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
     }
     let mut fields = Fields::of(node, "a tcp check", report)?;
     let port = fields.field("port", report, decode::port);
-    let send = fields.field("send", report, |node, report| {
-        let bytes = decode::text(node, report)?.into_bytes();
-        if bytes.len() > MAX_SEND {
-            report.error(node.place, format!("more than {MAX_SEND} bytes to send"), "");
-            return None;
-        }
-        Some(bytes)
-    });
-    let expect = fields.field("expect", report, |node, report| {
-        let matches = text_matches(node, report)?;
-        if matches.len() > 1 {
-            let help = "write both as one regular expression";
-            report.error(node.place, "`contains` and `regex` together", help);
-            return None;
-        }
-        matches.into_iter().next()
-    });
+    let send = fields.field("send", report, payload);
+    let expect = fields.field("expect", report, text_match);
     fields.finish(BESIDE, report);
     if send.is_bad() || expect.is_bad() {
         return None;
     }
     let expect = expect.get().map(|expect| expect.value.clone());
     Some((KindEntry::Tcp(TcpCheck { send: send.unwrap_or(Vec::new()), expect }), port))
+}
+
+/// What to send: text, or a mapping of `hex` for bytes that no text has.
+pub(super) fn payload(node: &Node, report: &mut Report<'_>) -> Option<Vec<u8>> {
+    let bytes = if matches!(node.value, Value::Map(_)) {
+        let mut fields = Fields::of(node, "what to send", report)?;
+        let bytes = fields.field("hex", report, hex);
+        fields.finish(&[], report);
+        if bytes.is_absent() {
+            report.error(node.place, "nothing to send", "write the text itself, or `hex:`");
+        }
+        bytes.get()?.value.clone()
+    } else {
+        decode::text(node, report)?.into_bytes()
+    };
+    if bytes.len() > MAX_SEND {
+        report.error(node.place, format!("more than {MAX_SEND} bytes to send"), "");
+        return None;
+    }
+    Some(bytes)
+}
+
+fn hex(node: &Node, report: &mut Report<'_>) -> Option<Vec<u8>> {
+    let written = decode::text(node, report)?;
+    let digits: Vec<char> = written.chars().filter(|c| !c.is_whitespace()).collect();
+    let byte = |pair: &[char]| match pair {
+        [high, low] => u8::try_from(high.to_digit(16)? * 16 + low.to_digit(16)?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+    if bytes.is_none() {
+        let message = format!("`{}` is not a row of bytes", decode::cut(&written));
+        report.error(node.place, message, "write two hexadecimal digits for each, as `00 ff 1b`");
+    }
+    bytes
+}
+
+/// One condition on what comes back.
+pub(super) fn text_match(node: &Node, report: &mut Report<'_>) -> Option<TextMatch> {
+    let matches = text_matches(node, report)?;
+    if matches.len() > 1 {
+        let help = "write both as one regular expression";
+        report.error(node.place, "`contains` and `regex` together", help);
+        return None;
+    }
+    matches.into_iter().next()
 }
 
 /// Text that must appear, or a mapping of `contains` and `regex`.
@@ -223,6 +316,10 @@ fn time(node: &Node, report: &mut Report<'_>) -> Option<Duration> {
 
 fn streak(node: &Node, report: &mut Report<'_>) -> Option<NonZeroU32> {
     decode::number(node, 1..=MAX_STREAK, report).and_then(NonZeroU32::new)
+}
+
+fn proxy_protocol(node: &Node, report: &mut Report<'_>) -> Option<ProxyProtocol> {
+    decode::word(node, &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)], report)
 }
 
 fn interface(node: &Node, report: &mut Report<'_>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The `http` and `https` checks.
+//! The `http`, `https` and `http2` checks.
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -8,25 +8,26 @@ use crate::policy::source::Report;
 use crate::probe::target::TextMatch;
 
 use super::check::{BESIDE, KindEntry, text_matches};
+use super::tls::{TLS_ALWAYS, TLS_KEYS, TLS_UNLESS_OFF, TlsSwitch};
 
-/// What an `http` or `https` check says, but for its port.
+/// The protocols that ask one HTTP question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HttpKind {
+    Http,
+    Https,
+    Http2,
+}
+
+/// What one of them says, but for its port.
 #[derive(Debug)]
 pub(crate) struct HttpEntry {
-    pub(crate) tls: Option<TlsEntry>,
+    pub(crate) kind: HttpKind,
+    pub(crate) tls: Option<TlsSwitch>,
     pub(crate) method: Field<String>,
     pub(crate) path: Field<String>,
     pub(crate) host: Field<String>,
     pub(crate) headers: Field<Vec<(String, String)>>,
     pub(crate) expect: Field<ExpectEntry>,
-}
-
-/// What `https` adds.
-#[derive(Debug)]
-pub(crate) struct TlsEntry {
-    pub(crate) server_name: Field<String>,
-    pub(crate) verify: Field<bool>,
-    pub(crate) ca_file: Field<String>,
-    pub(crate) min_days: Field<u32>,
 }
 
 /// `expect` of an http check.
@@ -40,50 +41,38 @@ pub(crate) struct ExpectEntry {
 impl HttpEntry {
     pub(super) fn read(
         node: &Node,
-        tls: bool,
+        kind: HttpKind,
         report: &mut Report<'_>,
     ) -> Option<(KindEntry, Field<u16>)> {
         let empty = Node { value: Value::Map(Vec::new()), place: node.place };
         let node = if node.value == Value::Null { &empty } else { node };
-        let what = if tls { "an https check" } else { "an http check" };
+        let (what, tls) = match kind {
+            HttpKind::Http => ("an http check", None),
+            HttpKind::Https => ("an https check", Some(TLS_ALWAYS)),
+            HttpKind::Http2 => ("an http2 check", Some(TLS_UNLESS_OFF)),
+        };
         let mut fields = Fields::of(node, what, report)?;
         let port = fields.field("port", report, decode::port);
         let entry = Self {
             method: fields.field("method", report, method),
             path: fields.field("path", report, path),
-            host: fields.field("host", report, host),
-            headers: fields.field("headers", report, request_headers),
+            host: match kind {
+                HttpKind::Http2 => fields.field("host", report, authority),
+                HttpKind::Http | HttpKind::Https => fields.field("host", report, host),
+            },
+            headers: fields
+                .field("headers", report, |node, report| request_headers(node, kind, report)),
             expect: fields.field("expect", report, ExpectEntry::read),
-            tls: tls.then(|| TlsEntry::read(&mut fields, report)),
+            tls: tls.map(|when| TlsSwitch::read(&mut fields, when, report)),
+            kind,
         };
         let mut elsewhere = BESIDE.to_vec();
         elsewhere.push((&["status", "body"], "under `expect:`"));
-        if !tls {
+        if tls.is_none() {
             elsewhere.push((TLS_KEYS, "in an `https:` check"));
         }
         fields.finish(&elsewhere, report);
         Some((KindEntry::Http(Box::new(entry)), port))
-    }
-}
-
-const TLS_KEYS: &[&str] = &["server_name", "verify", "ca_file", "min_days"];
-
-impl TlsEntry {
-    fn read(fields: &mut Fields<'_>, report: &mut Report<'_>) -> Self {
-        Self {
-            server_name: fields.field("server_name", report, server_name),
-            verify: fields.field("verify", report, decode::boolean),
-            ca_file: fields.field("ca_file", report, |node, report| {
-                let path = decode::text(node, report)?;
-                if path.is_empty() {
-                    report.error(node.place, "an empty path", "leave the key out");
-                    return None;
-                }
-                Some(path)
-            }),
-            min_days: fields
-                .field("min_days", report, |node, report| decode::number(node, 1..=3650, report)),
-        }
     }
 }
 
@@ -162,19 +151,22 @@ fn host(node: &Node, report: &mut Report<'_>) -> Option<String> {
     Some(host)
 }
 
-/// A name or an address that a certificate can carry.
-fn server_name(node: &Node, report: &mut Report<'_>) -> Option<String> {
-    let name = decode::text(node, report)?;
-    let parsed = tokio_rustls::rustls::pki_types::ServerName::try_from(name.as_str());
-    if parsed.is_err() {
-        let message = format!("`{}` is not a name a certificate can carry", decode::cut(&name));
-        report.error(node.place, message, "write a DNS name or an IP address, without a port");
+/// A host that HTTP/2 can carry as `:authority`.
+pub(super) fn authority(node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let host = host(node, report)?;
+    if host.parse::<hyper::http::uri::Authority>().is_err() {
+        let message = format!("`{}` is not a host", decode::cut(&host));
+        report.error(node.place, message, "write a name, or a name and a port");
         return None;
     }
-    Some(name)
+    Some(host)
 }
 
-fn request_headers(node: &Node, report: &mut Report<'_>) -> Option<Vec<(String, String)>> {
+fn request_headers(
+    node: &Node,
+    kind: HttpKind,
+    report: &mut Report<'_>,
+) -> Option<Vec<(String, String)>> {
     /// Set by the probe itself.
     const OURS: [(&str, &str); 5] = [
         ("host", "use `host:`"),
@@ -183,7 +175,13 @@ fn request_headers(node: &Node, report: &mut Report<'_>) -> Option<Vec<(String, 
         ("transfer-encoding", "leave it out"),
         ("upgrade", "leave it out"),
     ];
+    /// Those of one connection, which HTTP/2 has none of (RFC 9113 section 8.2.2).
+    const NOT_IN_HTTP2: [&str; 3] = ["keep-alive", "proxy-connection", "te"];
     headers(node, report, |node, name, report| {
+        if kind == HttpKind::Http2 && NOT_IN_HTTP2.contains(&name.to_lowercase().as_str()) {
+            report.error(node.place, format!("HTTP/2 has no header `{name}`"), "leave it out");
+            return None;
+        }
         if let Some((_, help)) = OURS.iter().find(|(ours, _)| *ours == name.to_lowercase()) {
             report.error(node.place, format!("header `{name}` is set by the probe"), help);
             return None;

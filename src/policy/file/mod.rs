@@ -5,9 +5,17 @@
 //! that a missing key can still be told from a written one.
 
 pub(crate) mod check;
+pub(crate) mod damping;
+pub(crate) mod database;
+mod datagram;
+pub(crate) mod dns;
+pub(crate) mod grpc;
 pub(crate) mod http;
+pub(crate) mod safety;
 pub(crate) mod server;
 pub(crate) mod service;
+pub(crate) mod smtp;
+pub(crate) mod tls;
 
 use super::decode::{self, Field, Fields};
 use super::model::OnDown;
@@ -15,6 +23,7 @@ use super::node::Node;
 use super::source::{At, Place, Report};
 
 use check::CheckEntry;
+use safety::SafetySettings;
 use server::{RealServerEntry, ServerSettings};
 use service::{ServiceEntry, ServiceSettings};
 
@@ -27,6 +36,7 @@ pub(crate) struct PolicyFile {
     pub(crate) service_settings: ServiceSettings,
     pub(crate) server_settings: ServerSettings,
     pub(crate) on_down: Field<OnDown>,
+    pub(crate) safety: SafetySettings,
     pub(crate) real_servers: Field<Vec<At<RealServerEntry>>>,
     pub(crate) checks: Field<Vec<At<CheckEntry>>>,
 }
@@ -45,9 +55,14 @@ impl PolicyFile {
             service_settings: ServiceSettings::read(fields, report),
             server_settings: ServerSettings::read(fields, report),
             on_down: fields.field("on_down", report, |node, report| {
-                let words = [("remove", OnDown::Remove), ("quiesce", OnDown::Quiesce)];
+                let words = [
+                    ("remove", OnDown::Remove),
+                    ("quiesce", OnDown::Quiesce),
+                    ("cut", OnDown::Cut),
+                ];
                 decode::word(node, &words, report)
             }),
+            safety: SafetySettings::read(fields, report),
             real_servers: fields.field("real_servers", report, |node, report| {
                 decode::entries(node, "real servers", report, RealServerEntry::read)
             }),
@@ -72,9 +87,14 @@ impl PolicyFile {
 
 /// Keys that people write one level too high.
 const ELSEWHERE: &[(&[&str], &str)] = &[
-    (&["interval", "timeout", "rise", "fall", "fast_interval"], "in an entry of `checks`"),
-    (&["http", "https", "tcp"], "in an entry of `checks`"),
+    (
+        &["interval", "timeout", "rise", "fall", "fast_interval", "damping"],
+        "in an entry of `checks`",
+    ),
+    (check::PROTOCOLS, "in an entry of `checks`"),
     (&["netmask", "engine"], "under `persistence`"),
+    (&["min_up", "at_floor", "return_at"], "under `health_floor`"),
+    (&["deadline"], "under `drain`"),
 ];
 
 fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {

@@ -59,7 +59,16 @@ impl RealServerEntry {
         if !matches!(node.value, Value::Map(_)) {
             return Self::from_text(node, report);
         }
-        let mut fields = Fields::of(node, "a real server", report)?;
+        let fields = Fields::of(node, "a real server", report)?;
+        Self::from_fields(fields, node, report)
+    }
+
+    /// Reads the keys of a mapping that nobody has asked for yet.
+    pub(crate) fn from_fields(
+        mut fields: Fields<'_>,
+        node: &Node,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let address = fields.field("address", report, decode::address);
         let port = fields.field("port", report, decode::port);
         let settings = ServerSettings::read(&mut fields, report);

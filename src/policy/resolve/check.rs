@@ -9,12 +9,14 @@ use std::time::Duration;
 use crate::health::Hysteresis;
 use crate::ipvs::model::Family;
 use crate::policy::decode::Field;
-use crate::policy::file::PolicyFile;
 use crate::policy::file::check::{CheckEntry, KindEntry};
-use crate::policy::file::http::{ExpectEntry, HttpEntry};
+use crate::policy::file::http::{ExpectEntry, HttpEntry, HttpKind};
 use crate::policy::source::{At, Place, Report};
-use crate::probe::target::{Check, CheckKind, HttpCheck, Target, Timing};
+use crate::probe::target::{
+    Check, CheckKind, GrpcCheck, HttpCheck, ProxyProtocol, SmtpCheck, Target, Timing,
+};
 
+use super::damping;
 use super::server::{Destinations, Server};
 use super::tls::{self, Authorities};
 
@@ -27,16 +29,16 @@ pub(super) struct Resolved<'f> {
     timing: Timing,
 }
 
-/// The checks of a policy, without those that are wrong.
+/// The checks of a list, without those that are wrong.
 pub(super) fn resolve<'f>(
-    file: &'f PolicyFile,
+    entries: &'f [At<CheckEntry>],
     authorities: &mut Authorities<'_>,
     report: &mut Report<'_>,
 ) -> Vec<Resolved<'f>> {
-    let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
     let resolved = |At { value: entry, place }: &'f At<CheckEntry>| {
         let timing = timing(entry, report);
         let kind = kind(entry, *place, authorities, report);
+        let proxy_protocol = proxy_protocol(entry, kind.as_ref(), report);
         if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
             return None;
         }
@@ -44,6 +46,7 @@ pub(super) fn resolve<'f>(
             kind: kind?,
             source: entry.source.get().map(|source| source.value),
             interface: entry.interface.get().map(|interface| interface.value.clone()),
+            proxy_protocol: proxy_protocol?,
         });
         Some(Resolved { entry, place: *place, check, timing: timing? })
     };
@@ -55,7 +58,7 @@ fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
     if interval.is_bad() || fast_interval.is_bad() || timeout.is_bad() {
         return None;
     }
-    if rise.is_bad() || fall.is_bad() {
+    if rise.is_bad() || fall.is_bad() || entry.damping.is_bad() {
         return None;
     }
     let timing = Timing {
@@ -66,7 +69,9 @@ fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
             rise: rise.unwrap_or(const { NonZeroU32::new(2).expect("not 0") }),
             fall: fall.unwrap_or(const { NonZeroU32::new(3).expect("not 0") }),
         },
+        damping: None,
     };
+    let timing = Timing { damping: damping::resolve(&entry.damping, timing, report), ..timing };
     compare_times(entry, timing, report).then_some(timing)
 }
 
@@ -114,15 +119,58 @@ fn kind(
 ) -> Option<CheckKind> {
     match &entry.kind {
         KindEntry::Tcp(tcp) => Some(CheckKind::Tcp(tcp.clone())),
+        KindEntry::Udp(udp) => Some(CheckKind::Udp(udp.clone())),
+        KindEntry::Dns(dns) => super::dns::resolve(dns).map(CheckKind::Dns),
+        KindEntry::Icmp => Some(CheckKind::Icmp),
+        KindEntry::Database(database) => super::database::resolve(database),
         KindEntry::Http(http) => {
             let tls = match &http.tls {
                 None => Some(None),
-                Some(tls) => tls::resolve(tls, http, authorities, at, report).map(Some),
+                Some(tls) => tls::resolve(tls, Some(&http.host), authorities, at, report),
             };
-            let check = http_check(http, report)?;
-            Some(CheckKind::Http(HttpCheck { tls: tls?, ..check }))
+            let check = HttpCheck { tls: tls?, ..http_check(http, report)? };
+            Some(match http.kind {
+                HttpKind::Http2 => CheckKind::Http2(check),
+                HttpKind::Http | HttpKind::Https => CheckKind::Http(check),
+            })
+        }
+        KindEntry::Tls(tls) => {
+            tls::resolve(tls, None, authorities, at, report)?.map(CheckKind::Tls)
+        }
+        KindEntry::Grpc(grpc) => {
+            let tls = tls::resolve(&grpc.tls, Some(&grpc.host), authorities, at, report)?;
+            let good = !grpc.service.is_bad() && !grpc.host.is_bad();
+            good.then(|| {
+                CheckKind::Grpc(GrpcCheck {
+                    tls,
+                    host: grpc.host.get().map(|host| host.value.clone()),
+                    service: grpc.service.unwrap_or(String::new()),
+                })
+            })
+        }
+        KindEntry::Smtp(smtp) => {
+            let starttls = tls::resolve(&smtp.starttls, None, authorities, at, report)?;
+            let ehlo = smtp.ehlo.get().map(|ehlo| ehlo.value.clone());
+            (!smtp.ehlo.is_bad()).then_some(CheckKind::Smtp(SmtpCheck { ehlo, starttls }))
         }
     }
+}
+
+/// Whether the check begins with a PROXY header, and which one.
+fn proxy_protocol(
+    entry: &CheckEntry,
+    kind: Option<&CheckKind>,
+    report: &mut Report<'_>,
+) -> Option<Option<ProxyProtocol>> {
+    let Some(version) = entry.proxy_protocol.get() else {
+        return (!entry.proxy_protocol.is_bad()).then_some(None);
+    };
+    if let Some(kind) = kind.filter(|kind| !kind.is_over_tcp()) {
+        let message = format!("`proxy_protocol` before a check by `{}`", kind.name());
+        report.error(version.place, message, "it goes before checks over one TCP connection");
+        return None;
+    }
+    Some(Some(version.value))
 }
 
 fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
@@ -190,6 +238,7 @@ fn target(
         return None;
     }
     let port = match (server.entry.check_port.get(), entry.port.get()) {
+        _ if !check.kind.has_port() => 0,
         (Some(port), _) | (None, Some(port)) => port.value,
         (None, None) => destination_port(index, destinations, *place, report)?,
     };

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::ipvs::model::{ServiceConfig, ServiceKey};
 use crate::policy::file::PolicyFile;
-use crate::policy::file::check::CheckEntry;
+use crate::policy::file::check::{CheckEntry, KindEntry};
 use crate::policy::model::{OnDown, Policy, VirtualService};
 use crate::policy::source::{At, Place, Report};
+use crate::probe::target::UdpCheck;
 
 /// The largest weight that ipvsadm(8) takes.
 const IPVSADM_WEIGHT: u32 = 65_535;
@@ -49,12 +50,23 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
         report.lint(file.place, "no checks: its real servers always count as up", help);
         return;
     };
-    for At { value: entry, .. } in &checks.value {
+    for At { value: entry, place } in &checks.value {
         one_lost_packet(entry, report);
+        silence(entry, *place, report);
+    }
+}
+
+fn silence(entry: &CheckEntry, at: Place, report: &mut Report<'_>) {
+    if let KindEntry::Udp(UdpCheck { expect: None, .. }) = entry.kind {
+        let message = "a udp check without `expect`: a machine that is switched off passes, too";
+        report.lint(at, message, "add `expect:`, or use a protocol that is answered");
     }
 }
 
 fn one_lost_packet(entry: &CheckEntry, report: &mut Report<'_>) {
+    if !matches!(entry.kind, KindEntry::Http(_) | KindEntry::Tcp(_) | KindEntry::Database(_)) {
+        return;
+    }
     let fall = entry.fall.get().map(|fall| fall.value.get());
     if let (Some(1), Some(timeout)) = (fall, entry.timeout.get())
         && timeout.value < SYN_AGAIN

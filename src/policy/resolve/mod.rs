@@ -6,9 +6,14 @@
 
 mod check;
 mod claim;
+mod damping;
+mod database;
+mod dns;
 mod lint;
+mod safety;
 mod server;
 mod service;
+mod sorry;
 mod tls;
 
 use std::sync::Arc;
@@ -64,6 +69,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
 struct Draft {
     policy: Policy,
     targets: Vec<Vec<Target>>,
+    sorry_targets: Vec<Target>,
 }
 
 fn documents(report: &mut Report<'_>) -> Vec<Node> {
@@ -93,9 +99,14 @@ fn draft(
 ) -> Draft {
     let services = service::resolve(file, report);
     let servers = server::resolve(file, report);
-    let checks = check::resolve(file, authorities, report);
+    let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
+    let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
     let targets = check::targets(&checks, &servers, &destinations, report);
+    let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
+    let health_floor = safety::health_floor(file, servers.len(), report);
+    let sysctl = |name: &str| authorities.sysctl(name);
+    safety::lint(file, (&services, &servers), sysctl, report);
     let real_servers = servers.iter().map(|server| RealServer {
         name: server.name(),
         address: server.address(),
@@ -104,16 +115,21 @@ fn draft(
     let policy = Policy {
         name,
         origin: format!("{}:{}", report.source().path().display(), file.place.line),
-        services: server::virtual_services(services, &destinations),
+        services: server::virtual_services(file, services, &destinations, &sorry, report),
         real_servers: real_servers.collect(),
         on_down: file.on_down.unwrap_or(OnDown::Remove),
+        health_floor,
+        sorry_server: sorry.server,
     };
-    Draft { policy, targets }
+    Draft { policy, targets, sorry_targets: sorry.targets }
 }
 
 fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
-    let mut targets: Vec<Target> =
-        drafts.iter().flat_map(|draft| draft.targets.iter().flatten().cloned()).collect();
+    let of_draft = |draft: &Draft| {
+        let own = draft.targets.iter().flatten();
+        own.chain(&draft.sorry_targets).cloned().collect::<Vec<_>>()
+    };
+    let mut targets: Vec<Target> = drafts.iter().flat_map(of_draft).collect();
     targets.sort_unstable();
     targets.dedup();
     share_checks(&mut targets);
@@ -123,8 +139,9 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
     };
     let policies = drafts
         .into_iter()
-        .map(|Draft { mut policy, targets }| {
-            for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {
+        .map(|Draft { mut policy, targets, sorry_targets }| {
+            let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
+            for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
                 server.targets = targets.iter().map(id).collect();
                 server.targets.sort_unstable();
                 server.targets.dedup();

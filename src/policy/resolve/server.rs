@@ -12,10 +12,11 @@ use crate::policy::file::server::{
     Method, RealServerEntry, ServerSettings, TunnelEntry, TunnelKind,
 };
 use crate::policy::model::{DeclaredDestination, VirtualService};
-use crate::policy::source::{At, Place, Report};
+use crate::policy::source::{Place, Report};
 
-use super::effective;
 use super::service::Service;
+use super::sorry::Sorry;
+use super::{effective, safety};
 
 /// A real server whose settings are decided.
 #[derive(Debug)]
@@ -45,12 +46,19 @@ pub(super) type Destinations = Vec<Vec<Option<DeclaredDestination>>>;
 /// The real servers of a policy, without those that are wrong.
 pub(super) fn resolve<'f>(file: &'f PolicyFile, report: &mut Report<'_>) -> Vec<Server<'f>> {
     let entries = file.real_servers.get().map_or(&[][..], |entries| &entries.value);
-    let server = |At { value: entry, place }: &'f At<RealServerEntry>| {
-        let config = config(&entry.settings, &file.server_settings, report)?;
-        let bad = entry.port.is_bad() || entry.check_port.is_bad() || entry.check_address.is_bad();
-        (!bad).then_some(Server { entry, place: *place, config })
-    };
-    entries.iter().filter_map(server).collect()
+    entries.iter().filter_map(|entry| one(&entry.value, entry.place, file, report)).collect()
+}
+
+/// One real server, unless it is wrong.
+pub(super) fn one<'f>(
+    entry: &'f RealServerEntry,
+    place: Place,
+    file: &PolicyFile,
+    report: &mut Report<'_>,
+) -> Option<Server<'f>> {
+    let config = config(&entry.settings, &file.server_settings, report)?;
+    let bad = entry.port.is_bad() || entry.check_port.is_bad() || entry.check_address.is_bad();
+    (!bad).then_some(Server { entry, place, config })
 }
 
 /// Refuses a `tunnel:` of the policy that no real server uses.
@@ -260,12 +268,19 @@ fn judge(
 
 /// Services with their destinations, without those that are wrong.
 pub(super) fn virtual_services(
+    file: &PolicyFile,
     services: Vec<Service>,
     destinations: &Destinations,
+    sorry: &Sorry,
+    report: &mut Report<'_>,
 ) -> Vec<VirtualService> {
-    let complete = |(service, destinations): (Service, &Vec<Option<DeclaredDestination>>)| {
-        let destinations = destinations.iter().copied().flatten().collect();
-        VirtualService { key: service.key.value, config: service.config, destinations }
+    let mut complete = |(index, service): (usize, Service)| VirtualService {
+        key: service.key.value,
+        destinations: destinations[index].iter().copied().flatten().collect(),
+        sorry: sorry.destinations.get(index).copied().flatten(),
+        drain: safety::drain(file, &service),
+        slow_start: safety::slow_start(file, &service, report),
+        config: service.config,
     };
-    services.into_iter().zip(destinations).map(complete).collect()
+    services.into_iter().enumerate().map(&mut complete).collect()
 }

@@ -1,16 +1,16 @@
-//! TLS of an https check: whom it trusts and which name it asks for.
+//! TLS of a check: whom it trusts and which name it asks for.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::pki_types::ServerName;
-use x509_parser::pem::Pem;
 
 use crate::policy::decode::Field;
-use crate::policy::file::http::{HttpEntry, TlsEntry};
+use crate::policy::file::tls::{TlsEntry, TlsSwitch};
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::{TlsCheck, Verify};
+use crate::probe::trust::check_ca_pem;
 
 /// Reads a whole file, or says why it cannot, as a lowercase fragment.
 pub(crate) type ReadFile<'r> = &'r dyn Fn(&Path) -> Result<Vec<u8>, String>;
@@ -31,6 +31,12 @@ impl<'r> Authorities<'r> {
         self.known.values().filter_map(|pem| pem.as_deref().ok())
     }
 
+    /// A value of `/proc/sys` on this machine, where there is one.
+    pub(super) fn sysctl(&self, name: &str) -> Option<String> {
+        let value = (self.read)(&Path::new("/proc/sys").join(name)).ok()?;
+        Some(String::from_utf8(value).ok()?.trim().to_owned())
+    }
+
     fn get(&mut self, path: &Path) -> Result<Arc<[u8]>, String> {
         if let Some(known) = self.known.get(path) {
             return known.clone();
@@ -41,37 +47,51 @@ impl<'r> Authorities<'r> {
     }
 }
 
-/// Refuses what holds no certificate.
+/// Refuses what a probe could not use.
 fn certificates(pem: Vec<u8>) -> Result<Arc<[u8]>, String> {
-    let mut found = 0;
-    for block in Pem::iter_from_buffer(&pem) {
-        let block = block.map_err(|_| "is not PEM".to_owned())?;
-        if block.label != "CERTIFICATE" {
-            continue;
-        }
-        if block.parse_x509().is_err() {
-            return Err(format!("has a certificate that cannot be read (number {})", found + 1));
-        }
-        found += 1;
-    }
-    if found == 0 { Err("has no certificate in it".to_owned()) } else { Ok(pem.into()) }
+    check_ca_pem(&pem).map(|()| pem.into())
 }
 
-/// The TLS part of an https check.
+/// The TLS part of a check, if it has one; `host` where the check has such a key.
 pub(super) fn resolve(
-    tls: &TlsEntry,
-    http: &HttpEntry,
+    switch: &TlsSwitch,
+    host: Option<&Field<String>>,
     authorities: &mut Authorities<'_>,
     at: Place,
+    report: &mut Report<'_>,
+) -> Option<Option<TlsCheck>> {
+    if switch.on.is_bad() {
+        return None;
+    }
+    if !switch.on.unwrap_or(switch.when.default) {
+        return nothing_set(switch, report).then_some(None);
+    }
+    let resolved = with_tls(&switch.entry, authorities, report);
+    if switch.entry.server_name.is_absent() && !switch.entry.verify.is_bad() {
+        name_of_host(switch, host, at, report);
+    }
+    resolved.map(Some)
+}
+
+/// Settings of a TLS that is not spoken would be taken for settings that hold.
+fn nothing_set(switch: &TlsSwitch, report: &mut Report<'_>) -> bool {
+    let (Some((name, place)), Some(key)) = (switch.entry.first_key(), switch.when.key) else {
+        return true;
+    };
+    let message = format!("`{name}` without TLS");
+    report.error(place, message, format!("write `{key}: true`, or leave `{name}` out"));
+    false
+}
+
+fn with_tls(
+    tls: &TlsEntry,
+    authorities: &mut Authorities<'_>,
     report: &mut Report<'_>,
 ) -> Option<TlsCheck> {
     let bad = tls.server_name.is_bad() || tls.verify.is_bad() || tls.min_days.is_bad();
     let verify = verify(tls, authorities, report);
     if bad {
         return None;
-    }
-    if tls.server_name.is_absent() {
-        name_of_host(&http.host, at, verify == Some(Verify::Nobody), report);
     }
     Some(TlsCheck {
         server_name: tls.server_name.get().map(|name| name.value.clone()),
@@ -115,22 +135,32 @@ fn verify(
 }
 
 /// Without `server_name`, the certificate must carry the host, or else the address.
-fn name_of_host(host: &Field<String>, at: Place, nobody: bool, report: &mut Report<'_>) {
-    match host {
-        Field::Absent if !nobody => report.lint(
-            at,
-            "neither `host` nor `server_name`: the certificate must carry the address itself",
-            "write the name users ask for, as `host: www.example.com`",
-        ),
-        Field::Is(host) => {
-            let name = without_port(&host.value);
-            if ServerName::try_from(name).is_err() {
-                let message = format!("no certificate can carry the host `{name}`");
-                report.error(host.place, message, "add `server_name:` with the certificate's name");
-            }
+fn name_of_host(
+    switch: &TlsSwitch,
+    host: Option<&Field<String>>,
+    at: Place,
+    report: &mut Report<'_>,
+) {
+    if let Some(Field::Is(host)) = host {
+        let name = without_port(&host.value);
+        if ServerName::try_from(name).is_err() {
+            let message = format!("no certificate can carry the host `{name}`");
+            report.error(host.place, message, "add `server_name:` with the certificate's name");
         }
-        Field::Absent | Field::Bad => {}
+        return;
     }
+    let verified = switch.entry.verify.unwrap_or(true);
+    if !verified || host.is_some_and(Field::is_bad) {
+        return;
+    }
+    let (missing, key) = match host {
+        Some(_) => ("neither `host` nor `server_name`", "host"),
+        None => ("no `server_name`", "server_name"),
+    };
+    let message = format!("{missing}: the certificate must carry the address itself");
+    let or = if switch.when.key == Some("tls") { ", or `tls: false` without TLS" } else { "" };
+    let help = format!("write the name users ask for, as `{key}: www.example.com`{or}");
+    report.lint(at, message, help);
 }
 
 fn without_port(host: &str) -> &str {

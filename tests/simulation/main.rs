@@ -1,6 +1,8 @@
 //! The probe runner and the driver together on a virtual clock: hours of probing in milliseconds,
 //! with scripted real servers and a table in memory that others edit too.
 
+mod holding;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,8 +20,9 @@ use pointsman::probe::outcome::{Outcome, Phases, Reason};
 use pointsman::probe::runner::Runner;
 use pointsman::probe::target::Target;
 use pointsman::reconcile::driver::{Driver, Report};
-use pointsman::reconcile::store::Store;
+use pointsman::reconcile::ownership::OWNED;
 use pointsman::reconcile::view::HealthView;
+use pointsman::record::{Record, Scope};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, watch};
@@ -158,7 +161,7 @@ impl Director {
         let (queries, queries_out) = mpsc::channel(1);
         let (_, refreshes) = mpsc::channel(1);
         let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
-        let mut store = Store::new(state.path());
+        let mut store = Record::new(state.path(), OWNED, &Scope::Kernel);
         let owned = store.load().unwrap();
         let driver =
             Driver::new(Box::new(table.clone()), Some(store), owned, Duration::from_secs(30));

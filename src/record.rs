@@ -1,62 +1,100 @@
-//! The record of owned services on disk: `owned.json` in the state directory.
+//! What must survive a restart: one JSON file in the state directory for each kind of it.
 //!
 //! Written by rename, so that a reader or a crash finds the old record or the new one, never a
 //! part. A record that cannot be understood is kept aside for people, never overwritten.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::ownership::Owned;
-
-/// Name of the record in the state directory.
-const FILE: &str = "owned.json";
-/// The same for a table in memory: trying things out must not touch what is known of the kernel's.
-const MEMORY_FILE: &str = "owned-memory.json";
 /// The version of its format.
 const VERSION: u32 = 1;
 /// How many damaged records are kept aside under names of their own.
 const MOST_ASIDE: u32 = 100;
 
-/// The record of one state directory.
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Its file's name without the ending.
+    pub name: &'static str,
+    /// The key its content has in the file.
+    pub key: &'static str,
+    /// What it is, in messages.
+    pub what: &'static str,
+    /// What is lost without it, and what happens all the same; for messages.
+    pub without: &'static str,
+}
+
+/// Which table a record belongs to: the same service in another one is another service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// The kernel's, in the network namespace the machine begins with.
+    Kernel,
+    /// The kernel's, in a named network namespace.
+    Namespace(String),
+    /// One in memory: trying things out must not touch what is known of the kernel's.
+    Memory,
+}
+
+impl Scope {
+    fn file(&self, kind: Kind) -> String {
+        let name = kind.name;
+        match self {
+            Self::Kernel => format!("{name}.json"),
+            Self::Namespace(namespace) => format!("{name}@{namespace}.json"),
+            Self::Memory => format!("{name}-memory.json"),
+        }
+    }
+}
+
+/// A record in a state directory.
 #[derive(Debug)]
-pub struct Store {
+pub struct Record<T> {
     directory: PathBuf,
     file: String,
-    on_disk: OnDisk,
+    kind: Kind,
+    on_disk: OnDisk<T>,
 }
 
 /// What is known of the file.
 #[derive(Debug, PartialEq)]
-enum OnDisk {
+enum OnDisk<T> {
     /// Not looked at, or a write was cut.
     Unclear,
     /// Not usable, and to be kept aside.
     Unusable,
     /// This; a missing file is an empty record.
-    Record(Owned),
+    Record(T),
 }
 
 /// Why the record could not be read or written.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub enum RecordError {
     /// The file is there but says nothing that can be used.
     #[error(
-        "the record of owned services {} is damaged: {why}; going on with the declared services only, it is kept aside at the next write",
-        path.display()
+        "the record of {} {} is damaged: {why}; going on without: {}; it is kept aside at the next write",
+        kind.what, path.display(), kind.without
     )]
     Damaged {
+        /// What the record is about.
+        kind: Kind,
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         why: String,
     },
     /// The file could not be read.
-    #[error("cannot read the record of owned services {}; make it readable to this user", path.display())]
+    #[error("cannot read the record of {} {}; make it readable to this user", kind.what, path.display())]
     Read {
+        /// What the record is about.
+        kind: Kind,
         /// The file.
         path: PathBuf,
         /// Why.
@@ -64,10 +102,12 @@ pub enum StoreError {
     },
     /// The directory or a file in it could not be written.
     #[error(
-        "cannot record the owned services: cannot {action} {}; give this user a writable directory with --state-dir",
-        path.display()
+        "cannot record the {}: cannot {action} {}; give this user a writable directory with --state-dir",
+        kind.what, path.display()
     )]
     Write {
+        /// What the record is about.
+        kind: Kind,
         /// What was tried.
         action: &'static str,
         /// On which path.
@@ -77,34 +117,11 @@ pub enum StoreError {
     },
 }
 
-/// The file's content.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    version: u32,
-    services: Owned,
-}
-
-/// The part of the content that every version has.
-#[derive(Deserialize)]
-struct AnyRecord {
-    version: u32,
-}
-
-impl Store {
-    /// The record of the kernel's table in this state directory. Touches nothing yet.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), file: FILE.to_owned(), on_disk: OnDisk::Unclear }
-    }
-
-    /// The record of a table in memory in this state directory. Touches nothing yet.
-    pub fn of_memory(directory: impl Into<PathBuf>) -> Self {
-        Self { file: MEMORY_FILE.to_owned(), ..Self::new(directory) }
-    }
-
-    /// The record of the kernel's table in a named network namespace: the same service there is
-    /// another one. Touches nothing yet.
-    pub fn of_namespace(directory: impl Into<PathBuf>, name: &str) -> Self {
-        Self { file: format!("owned@{name}.json"), ..Self::new(directory) }
+impl<T: Serialize + DeserializeOwned + Clone + Default + PartialEq> Record<T> {
+    /// The record of one kind for one table. Touches nothing yet.
+    pub fn new(directory: impl Into<PathBuf>, kind: Kind, scope: &Scope) -> Self {
+        let (directory, file) = (directory.into(), scope.file(kind));
+        Self { directory, file, kind, on_disk: OnDisk::Unclear }
     }
 
     /// Where the record is.
@@ -115,22 +132,25 @@ impl Store {
     /// Reads the record; a missing one is empty. Writes nothing.
     ///
     /// # Errors
-    /// When it cannot be read or understood. The run goes on with an empty record: then only
-    /// declared services are touched.
-    pub fn load(&mut self) -> Result<Owned, StoreError> {
+    /// When it cannot be read or understood. The run goes on with an empty record.
+    pub fn load(&mut self) -> Result<T, RecordError> {
         self.on_disk = OnDisk::Unusable;
         let path = self.path();
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.on_disk = OnDisk::Record(Owned::default());
-                return Ok(Owned::default());
+                self.on_disk = OnDisk::Record(T::default());
+                return Ok(T::default());
             }
-            Err(source) => return Err(StoreError::Read { path, source }),
+            Err(source) => return Err(RecordError::Read { kind: self.kind, path, source }),
         };
-        let owned = decode(&bytes).map_err(|why| StoreError::Damaged { path, why })?;
-        self.on_disk = OnDisk::Record(owned.clone());
-        Ok(owned)
+        let content: T = decode(&bytes, self.kind).map_err(|why| RecordError::Damaged {
+            kind: self.kind,
+            path,
+            why,
+        })?;
+        self.on_disk = OnDisk::Record(content.clone());
+        Ok(content)
     }
 
     /// Writes the record and waits until it is on disk; says whether it was necessary.
@@ -140,31 +160,32 @@ impl Store {
     ///
     /// # Errors
     /// When the directory cannot be written; the old record is then as it was.
-    pub fn save(&mut self, owned: &Owned) -> Result<bool, StoreError> {
+    pub fn save(&mut self, content: &T) -> Result<bool, RecordError> {
         if self.on_disk == OnDisk::Unclear {
             // The result only matters for what is known of the file.
             let _ = self.load();
         }
         match &self.on_disk {
-            OnDisk::Record(known) if known == owned && (owned.is_empty() || self.is_there()) => {
+            OnDisk::Record(known)
+                if known == content && (*content == T::default() || self.is_there()) =>
+            {
                 return Ok(false);
             }
             OnDisk::Record(_) => {}
             OnDisk::Unclear | OnDisk::Unusable => self.keep_aside()?,
         }
         self.on_disk = OnDisk::Unclear;
-        self.write(owned)?;
-        self.on_disk = OnDisk::Record(owned.clone());
+        self.write(content)?;
+        self.on_disk = OnDisk::Record(content.clone());
         Ok(true)
     }
 
-    fn write(&self, owned: &Owned) -> Result<(), StoreError> {
+    fn write(&self, content: &T) -> Result<(), RecordError> {
         let (path, directory) = (self.path(), &self.directory);
+        let failed = |action, path| failed(self.kind, action, path);
         let draft = directory.join(format!("{}.new", self.file));
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
-        encode(owned)
-            .and_then(|bytes| write_synced(&draft, &bytes))
-            .map_err(failed("write", &draft))?;
+        write_synced(&draft, &Content(self.kind, content)).map_err(failed("write", &draft))?;
         fs::rename(&draft, &path).map_err(failed("replace", &path))?;
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -172,12 +193,12 @@ impl Store {
     }
 
     /// Renames a record that could not be used, if there is one.
-    fn keep_aside(&self) -> Result<(), StoreError> {
+    fn keep_aside(&self) -> Result<(), RecordError> {
         if !self.is_there() {
             return Ok(());
         }
         let path = self.path();
-        fs::rename(&path, self.free_name()).map_err(failed("keep aside", &path))
+        fs::rename(&path, self.free_name()).map_err(failed(self.kind, "keep aside", &path))
     }
 
     fn is_there(&self) -> bool {
@@ -193,36 +214,56 @@ impl Store {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<Owned, String> {
-    let any: AnyRecord = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if any.version != VERSION {
-        return Err(format!("its format is version {}, not {VERSION}", any.version));
+fn decode<T: DeserializeOwned>(bytes: &[u8], kind: Kind) -> Result<T, String> {
+    let record: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match record.get("version").map(|version| version.get()) {
+        Some(version) if version == VERSION.to_string() => {}
+        Some(version) => return Err(format!("its format is version {version}, not {VERSION}")),
+        None => return Err("it has no version".to_owned()),
     }
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    Ok(record.services)
+    let content = record.get(kind.key).ok_or_else(|| format!("it has no `{}`", kind.key))?;
+    serde_json::from_str(content.get()).map_err(|error| error.to_string())
 }
 
-fn encode(owned: &Owned) -> io::Result<Vec<u8>> {
-    let record = Record { version: VERSION, services: owned.clone() };
-    let mut bytes = serde_json::to_vec_pretty(&record)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+/// A record as it is in its file: nothing is built in memory to write it.
+struct Content<'c, T>(Kind, &'c T);
+
+impl<T: Serialize> Serialize for Content<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut record = serializer.serialize_map(Some(2))?;
+        record.serialize_entry("version", &VERSION)?;
+        record.serialize_entry(self.0.key, self.1)?;
+        record.end()
+    }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced<T: Serialize>(path: &Path, content: &Content<'_, T>) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    serde_json::to_writer_pretty(&mut file, content)?;
+    file.write_all(b"\n")?;
+    file.into_inner()?.sync_all()
 }
 
-fn failed<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> StoreError + 'p {
-    move |source| StoreError::Write { action, path: path.to_owned(), source }
+fn failed<'p>(
+    kind: Kind,
+    action: &'static str,
+    path: &'p Path,
+) -> impl FnOnce(io::Error) -> RecordError + 'p {
+    move |source| RecordError::Write { kind, action, path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::ownership::{OWNED, Owned};
     use std::os::unix::fs::MetadataExt;
+
+    type Store = Record<Owned>;
+
+    fn record(directory: impl Into<PathBuf>) -> Store {
+        Record::new(directory, OWNED, &Scope::Kernel)
+    }
 
     fn owned(keys: &[&str]) -> Owned {
         keys.iter().map(|key| key.parse().unwrap()).collect()
@@ -241,23 +282,23 @@ mod tests {
     fn a_missing_record_is_empty_and_a_written_one_reads_back() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("deeper/state");
-        assert!(Store::new(&state).load().unwrap().is_empty());
+        assert!(record(&state).load().unwrap().is_empty());
         assert!(!state.exists(), "reading made the directory");
         let set = owned(&["tcp://192.0.2.1:80", "udp://[2001:db8::1]:53", "fwmark://7/inet6"]);
-        assert!(Store::new(&state).save(&set).unwrap());
-        assert_eq!(Store::new(&state).load().unwrap(), set);
+        assert!(record(&state).save(&set).unwrap());
+        assert_eq!(record(&state).load().unwrap(), set);
         assert_eq!(names(&state), ["owned.json"]);
     }
 
     #[test]
     fn an_unchanged_record_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new(directory.path());
+        let mut store = record(directory.path());
         let set = owned(&["tcp://192.0.2.1:80"]);
         assert!(store.save(&set).unwrap());
         let inode = fs::metadata(store.path()).unwrap().ino();
         assert!(!store.save(&set).unwrap());
-        assert!(!Store::new(directory.path()).save(&set).unwrap(), "it did not look first");
+        assert!(!record(directory.path()).save(&set).unwrap(), "it did not look first");
         assert_eq!(fs::metadata(store.path()).unwrap().ino(), inode);
         assert!(store.save(&owned(&[])).unwrap());
         assert!(store.load().unwrap().is_empty());
@@ -266,7 +307,7 @@ mod tests {
     #[test]
     fn an_empty_record_is_written_only_where_there_was_one() {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new(directory.path().join("state"));
+        let mut store = record(directory.path().join("state"));
         assert!(!store.save(&owned(&[])).unwrap());
         assert!(!directory.path().join("state").exists());
     }
@@ -274,7 +315,7 @@ mod tests {
     #[test]
     fn a_record_that_somebody_deleted_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new(directory.path());
+        let mut store = record(directory.path());
         let set = owned(&["fwmark://7"]);
         store.save(&set).unwrap();
         fs::remove_file(store.path()).unwrap();
@@ -290,9 +331,10 @@ mod tests {
             ("{\"version\":2,\"services\":[]}", "version 2, not 1"),
             ("{\"version\":1,\"services\":[\"http://192.0.2.1:80\"]}", "not a protocol"),
             ("[]", "invalid"),
+            ("{\"version\":1}", "has no `services`"),
         ] {
             let directory = tempfile::tempdir().unwrap();
-            let mut store = Store::new(directory.path());
+            let mut store = record(directory.path());
             for number in 1..=2 {
                 fs::write(store.path(), damage).unwrap();
                 let error = store.load().unwrap_err().to_string();
@@ -309,10 +351,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_kept_aside_too() {
         let directory = tempfile::tempdir().unwrap();
-        let mut store = Store::new(directory.path());
+        let mut store = record(directory.path());
         fs::create_dir(store.path()).unwrap();
         let error = store.load().unwrap_err();
-        assert!(matches!(error, StoreError::Read { .. }), "{error}");
+        assert!(matches!(error, RecordError::Read { .. }), "{error}");
         store.save(&owned(&["fwmark://7"])).unwrap();
         assert_eq!(names(directory.path()), ["owned.json", "owned.json.damaged.1"]);
     }
@@ -322,7 +364,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let mut store = Store::new(&file);
+        let mut store = record(&file);
         for _ in 0..2 {
             let error = store.save(&owned(&["fwmark://7"])).unwrap_err();
             assert!(error.to_string().contains("--state-dir"), "{error}");
@@ -335,7 +377,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let set: Owned =
             (1..=20_000).map(|mark| format!("fwmark://{mark}").parse().unwrap()).collect();
-        Store::new(directory.path()).save(&set).unwrap();
-        assert_eq!(Store::new(directory.path()).load().unwrap(), set);
+        record(directory.path()).save(&set).unwrap();
+        assert_eq!(record(directory.path()).load().unwrap(), set);
     }
 }

@@ -1,0 +1,228 @@
+//! What operators ask of the daemon: overrides, an explanation, the reload that is held.
+//!
+//! Bodies are JSON and small. Who asks is what the kernel says of the socket's other end. What
+//! cannot be done is answered with a status of 4xx or 5xx and one sentence of text.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+
+use super::explain::{Explanation, Question};
+use super::overrides::{Request, answer, list};
+use super::server::{Control, PATIENCE, Unavailable, json, known, wall};
+use super::{Confirmation, HeldPlan, Release, Released};
+use crate::health::Health;
+use crate::ipvs::model::Table;
+use crate::operator::overriding::{Done, Order, OrderError, Wish};
+use crate::operator::peer::Peer;
+use crate::policy::guard::Removal;
+use crate::policy::model::PolicySet;
+use crate::probe::runner::{Query, Snapshot};
+use crate::reconcile::desired::{Moment, desired};
+use crate::reconcile::driver::Report;
+use crate::reconcile::overrides::Action;
+use crate::reconcile::plan::plan;
+use crate::reconcile::render::render;
+use crate::source::{Ask, ConfirmError};
+
+/// Why nothing was done, as HTTP.
+pub(super) struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from((status, text): Unavailable) -> Self {
+        Self(status, text.to_owned())
+    }
+}
+
+fn refusal<E: std::fmt::Display>(status: StatusCode) -> impl Fn(E) -> Refusal {
+    move |error| Refusal(status, error.to_string())
+}
+
+pub(super) async fn overrides(State(control): State<Control>) -> Result<Response, Refusal> {
+    let snapshot = control.snapshot().await?;
+    Ok(json(move || list(&snapshot.overrides, &snapshot.policies, wall())).await?)
+}
+
+/// Sets or removes an override; answered when it is on record.
+pub(super) async fn order(
+    State(control): State<Control>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let request: Request = read(&body)?;
+    request.check().map_err(refusal(StatusCode::BAD_REQUEST))?;
+    let by = name(peer, request.acts_for).await;
+    let wish = match request.action {
+        None => Wish::Remove,
+        Some(action) => {
+            let length = request.seconds.map(Duration::from_secs);
+            Wish::Set { action, length, reason: request.reason }
+        }
+    };
+    let (policy, real_server) = (request.policy, request.real_server);
+    let done = exchange(&control.orders, |answer| Order { policy, real_server, by, wish, answer })
+        .await
+        .ok_or_else(silent("the record; it may yet be done, see `pointsman overrides`"))?
+        .map_err(undone)?;
+    let others = control.snapshot().await.ok().map(|snapshot| others_in_service(&snapshot, &done));
+    Ok(json(move || answer(&done, others, wall())).await?)
+}
+
+pub(super) async fn explain(
+    State(control): State<Control>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let question: Question = read(&body)?;
+    let (snapshot, report) = control.moment().await?;
+    let explained = Explanation::build(&question, &snapshot, &report, wall())
+        .map_err(refusal(StatusCode::NOT_FOUND))?;
+    Ok(json(move || explained).await?)
+}
+
+/// The plan of the reload that is held, against a table read just now.
+pub(super) async fn held(State(control): State<Control>) -> Result<Response, Refusal> {
+    let set = exchange(&control.asks, Ask::Held).await.ok_or_else(silent("the policies"))?;
+    let (snapshot, report) = control.moment().await?;
+    let at_start = report.guarded.is_some().then(|| Arc::clone(&snapshot.policies));
+    let set =
+        set.or(at_start).ok_or(ConfirmError::NothingHeld).map_err(refusal(StatusCode::CONFLICT))?;
+    let now = tokio::time::Instant::now().into_std();
+    if report.table.is_none() {
+        let text = "the table could not be read yet; see `pointsman status`";
+        return Err(Refusal(StatusCode::CONFLICT, text.to_owned()));
+    }
+    Ok(json(move || held_plan(&set, &snapshot, &report, now)).await?)
+}
+
+fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: Instant) -> HeldPlan {
+    let empty = Table::new();
+    let table = report.table.as_deref().unwrap_or(&empty);
+    let (view, _) = known(String::new(), snapshot, report).view(Arc::clone(set), now);
+    let desired = desired(&view, table, &report.desired.standing, Moment::first(now));
+    let plan = plan(table, &desired, &report.owned);
+    HeldPlan {
+        hash: set.hash.clone(),
+        removal: match &report.guarded {
+            Some(removal) if set.hash == snapshot.policies.hash => removal.to_string(),
+            _ => Removal::between(&snapshot.policies, set).to_string(),
+        },
+        text: render(&plan, false),
+        plan: serde_json::to_value(&plan).unwrap_or_default(),
+    }
+}
+
+pub(super) async fn confirm(
+    State(control): State<Control>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let Confirmation { hash, acts_for } = read(&body)?;
+    let by = name(peer, acts_for).await;
+    let in_force = control.policies.borrow().hash == hash;
+    if in_force && control.reports.borrow().guarded.is_some() {
+        info!(hash, by, "held start confirmed");
+        exchange(&control.confirms, |answer| answer)
+            .await
+            .ok_or_else(silent("the reconciler; it may yet be done, see `pointsman status`"))?;
+    } else {
+        exchange(&control.asks, |answer| Ask::Confirm { hash, by, answer })
+            .await
+            .ok_or_else(silent("the policies"))?
+            .map_err(refusal(StatusCode::CONFLICT))?;
+    }
+    let policies = control.policies.borrow().clone();
+    Ok(json(move || policies).await?)
+}
+
+/// Answered when the table is as the verdicts that were held demand.
+pub(super) async fn release(
+    State(control): State<Control>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let Release { acts_for } = read(&body)?;
+    let by = name(peer, acts_for).await;
+    let alarm = control.ask(|answer| Query::Release { by, answer }).await?;
+    let (snapshot, _) = control.moment().await?;
+    let targets = snapshot.slots.len();
+    Ok(json(move || Released { held: alarm.map(|alarm| alarm.held), targets }).await?)
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = format!("not a request of this version of pointsman: {error}");
+        Refusal(StatusCode::BAD_REQUEST, text)
+    })
+}
+
+/// The user's name is read from disk.
+async fn name(peer: Peer, acts_for: Option<String>) -> String {
+    let named = tokio::task::spawn_blocking(move || peer.name(acts_for.as_deref()));
+    named.await.unwrap_or_else(|_| "unknown user".to_owned())
+}
+
+/// Asks a task and waits for its answer, within limits.
+async fn exchange<T, A>(
+    task: &mpsc::Sender<T>,
+    question: impl FnOnce(oneshot::Sender<A>) -> T,
+) -> Option<A> {
+    let (sender, receiver) = oneshot::channel();
+    let asked = async {
+        task.send(question(sender)).await.ok()?;
+        receiver.await.ok()
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+}
+
+fn silent(what: &'static str) -> impl FnOnce() -> Refusal {
+    let seconds = PATIENCE.as_secs();
+    move || {
+        let text = format!("nothing came within {seconds} s of {what}");
+        Refusal(StatusCode::GATEWAY_TIMEOUT, text)
+    }
+}
+
+fn undone(error: OrderError) -> Refusal {
+    let status = match error {
+        OrderError::Name(_) => StatusCode::NOT_FOUND,
+        OrderError::Record(_) | OrderError::Lost => StatusCode::INSUFFICIENT_STORAGE,
+    };
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    Refusal(status, text)
+}
+
+/// How many other real servers of the policy are up and not taken out by operators.
+fn others_in_service(snapshot: &Snapshot, done: &Done) -> usize {
+    let view = &snapshot.view;
+    let of_policy = snapshot.policies.policies.iter().filter(|it| it.name == done.policy);
+    let others = of_policy
+        .flat_map(|policy| &policy.real_servers)
+        .filter(|server| server.name != done.real_server);
+    let takes = |name: &str| match snapshot.overrides.get(&done.policy, name).map(|it| it.action) {
+        None | Some(Action::Weight(1..)) => true,
+        Some(Action::Drain | Action::Disable | Action::Weight(0)) => false,
+    };
+    others
+        .filter(|server| takes(&server.name))
+        .filter(|server| view.real_server(server).effective() == Health::Up)
+        .count()
+}

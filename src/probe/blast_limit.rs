@@ -1,0 +1,342 @@
+//! The blast-radius limit: when more turns down at once than real servers do by themselves, it is
+//! more likely the director that is ill, and the table is held.
+//!
+//! Pure: it is told which target turned when, and says which targets count as what they were.
+//!
+//! What is counted are addresses. A target that turns down hits the real servers that ask for it,
+//! and an address is lost when more than half of the real servers on it are hit. So one dead
+//! machine is one, however many ports, checks and policies there are on it; and an application that
+//! dies on every machine loses none of them where others go on. A target leaves the wave when it
+//! comes up again, or when its turn is older than the window while the limit holds nothing.
+//!
+//! It ends when no more than half the limit is lost any more: what is still down then is on parole,
+//! held until it is up or its next failure shows that it does not recover with the others. Or an
+//! operator says that the failures are real. Either way the wave is over: only what turns down after
+//! that counts towards the next one, and a failure on parole does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::health::{Health, Transition};
+use crate::policy::model::{PolicySet, Share};
+use crate::reconcile::view::Alarm;
+
+/// Fewer addresses than this and a share of them says nothing: two of three may well die.
+pub const FEWEST_FOR_A_SHARE: usize = 10;
+
+/// How much may turn down within which time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlastLimit {
+    /// As many addresses may be lost; `None`: any number.
+    pub most: Option<Share>,
+    /// Within this time.
+    pub window: Duration,
+}
+
+impl Default for BlastLimit {
+    fn default() -> Self {
+        Self { most: Some(Share::Percent(50)), window: Duration::from_secs(60) }
+    }
+}
+
+/// A target that turned down in the wave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// When it turned down.
+    pub at: Instant,
+    /// What it was before.
+    pub before: Health,
+}
+
+/// What became of the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It holds from now on.
+    Tripped(Extent),
+    /// Enough have recovered: what is still down counts as down from its next failure on.
+    Ended(Extent),
+}
+
+/// How much there is of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Addresses that are lost.
+    pub lost: usize,
+    /// Addresses with checks.
+    pub addresses: usize,
+    /// Targets of the wave.
+    pub targets: usize,
+}
+
+/// The targets that turned down lately, and whether they are held.
+#[derive(Debug)]
+pub struct Wave {
+    limit: BlastLimit,
+    site: Site,
+    members: BTreeMap<u32, Member>,
+    /// In the order of time; what is not in `members` with that time has left.
+    order: VecDeque<(Instant, u32)>,
+    hits: Hits,
+    holds_since: Option<Instant>,
+    /// Left over from the last wave, with what they were before it.
+    parole: BTreeMap<u32, Health>,
+}
+
+impl Wave {
+    /// No wave, and no targets.
+    pub fn new(limit: BlastLimit) -> Self {
+        Self {
+            limit,
+            site: Site::default(),
+            members: BTreeMap::new(),
+            order: VecDeque::new(),
+            hits: Hits::default(),
+            holds_since: None,
+            parole: BTreeMap::new(),
+        }
+    }
+
+    /// Follows a new set; `before` says which target of the old set a new one was. What left the
+    /// policies leaves the wave.
+    pub fn set_policies(
+        &mut self,
+        set: &PolicySet,
+        before: impl Fn(u32) -> Option<u32>,
+    ) -> Option<Event> {
+        let (mut members, mut parole) = (Vec::new(), BTreeMap::new());
+        if !(self.members.is_empty() && self.parole.is_empty()) {
+            for target in 0..u32::try_from(set.targets.len()).unwrap_or(u32::MAX) {
+                let Some(old) = before(target) else { continue };
+                members.extend(self.members.get(&old).map(|member| (target, *member)));
+                parole.extend(self.parole.get(&old).map(|before| (target, *before)));
+            }
+        }
+        self.parole = parole;
+        self.site = Site::of(set);
+        self.refill(members);
+        self.end_if_recovered()
+    }
+
+    /// Goes on with a wave of an earlier run.
+    pub fn restore(
+        &mut self,
+        members: impl IntoIterator<Item = (u32, Member)>,
+        holds_since: Option<Instant>,
+    ) {
+        self.refill(members.into_iter().collect());
+        self.holds_since = holds_since;
+        self.end_if_recovered();
+    }
+
+    fn refill(&mut self, mut members: Vec<(u32, Member)>) {
+        self.clear();
+        members.sort_by_key(|(_, member)| member.at);
+        for (target, member) in members {
+            self.add(target, member);
+        }
+    }
+
+    /// Takes a change of verdict into account.
+    pub fn turned(&mut self, target: u32, transition: Transition, now: Instant) -> Option<Event> {
+        self.parole.remove(&target);
+        if transition.to != Health::Down {
+            self.remove(target);
+            return self.end_if_recovered();
+        }
+        if self.holds_since.is_none() {
+            self.forget(now);
+        }
+        self.add(target, Member { at: now, before: transition.from });
+        if self.holds_since.is_none() && self.is_too_much() {
+            self.holds_since = Some(now);
+            return Some(Event::Tripped(self.extent()));
+        }
+        None
+    }
+
+    /// What a target counts as while the limit holds it.
+    pub fn held(&self, target: u32) -> Option<Health> {
+        let member = self.holds_since.and_then(|_| self.members.get(&target));
+        member.map(|member| member.before).or_else(|| self.on_parole(target))
+    }
+
+    /// What a target counts as until its next failure.
+    pub fn on_parole(&self, target: u32) -> Option<Health> {
+        self.parole.get(&target).copied()
+    }
+
+    /// The wave's membership of a target.
+    pub fn member(&self, target: u32) -> Option<Member> {
+        self.members.get(&target).copied()
+    }
+
+    /// Since when it holds, and how many of so many targets.
+    pub fn alarm(&self, targets: usize) -> Option<Alarm> {
+        self.holds_since.map(|since| Alarm { since, held: self.members.len(), targets })
+    }
+
+    /// The operator says that the failures are real.
+    pub fn release(&mut self) {
+        self.holds_since = None;
+        self.parole.clear();
+        self.clear();
+    }
+
+    fn end_if_recovered(&mut self) -> Option<Event> {
+        if self.holds_since.is_none() || !self.is_recovered() {
+            return None;
+        }
+        let extent = self.extent();
+        self.holds_since = None;
+        self.parole.extend(self.members.iter().map(|(target, member)| (*target, member.before)));
+        self.clear();
+        Some(Event::Ended(extent))
+    }
+
+    fn extent(&self) -> Extent {
+        let (lost, addresses) = (self.hits.lost, self.site.addresses.len());
+        Extent { lost, addresses, targets: self.members.len() }
+    }
+
+    fn is_too_much(&self) -> bool {
+        let (lost, addresses) = (self.hits.lost, self.site.addresses.len());
+        match self.limit.most {
+            None => false,
+            Some(Share::Count(most)) => lost > most as usize,
+            Some(Share::Percent(share)) => {
+                addresses >= FEWEST_FOR_A_SHARE && lost * 100 > addresses * usize::from(share)
+            }
+        }
+    }
+
+    /// Whether no more than half the limit is lost.
+    fn is_recovered(&self) -> bool {
+        let (lost, addresses) = (self.hits.lost, self.site.addresses.len());
+        match self.limit.most {
+            None => true,
+            Some(Share::Count(most)) => lost * 2 <= most as usize,
+            Some(Share::Percent(share)) => lost * 200 <= addresses * usize::from(share),
+        }
+    }
+
+    /// Lets go of what turned down too long ago to be of one wave with what turns down now.
+    fn forget(&mut self, now: Instant) {
+        while let Some(&(at, target)) = self.order.front()
+            && now.saturating_duration_since(at) > self.limit.window
+        {
+            self.order.pop_front();
+            if self.members.get(&target).is_some_and(|member| member.at == at) {
+                self.remove(target);
+            }
+        }
+    }
+
+    fn add(&mut self, target: u32, member: Member) {
+        if self.members.insert(target, member).is_none() {
+            self.hits.change(&self.site, target, 1);
+        }
+        // While it holds nobody is let go for age, however long that lasts.
+        if self.holds_since.is_none() {
+            self.order.push_back((member.at, target));
+        }
+    }
+
+    fn remove(&mut self, target: u32) {
+        if self.members.remove(&target).is_some() {
+            self.hits.change(&self.site, target, -1);
+        }
+        if self.members.is_empty() {
+            self.order.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.members.clear();
+        self.order.clear();
+        self.hits = Hits::of(&self.site);
+    }
+}
+
+/// Who asks for which target, and where they are.
+#[derive(Debug, Default)]
+struct Site {
+    /// (target, real server), sorted. A real server of two policies is two.
+    asked: Vec<(u32, u32)>,
+    /// The address of each real server, as an index.
+    address_of: Vec<u32>,
+    /// How many real servers with checks each address has.
+    addresses: Vec<u32>,
+}
+
+impl Site {
+    fn of(set: &PolicySet) -> Self {
+        let servers = || {
+            let all = set.policies.iter().flat_map(|policy| &policy.real_servers);
+            all.filter(|server| !server.targets.is_empty())
+        };
+        let known: BTreeSet<IpAddr> = servers().map(|server| server.address).collect();
+        let known: Vec<IpAddr> = known.into_iter().collect();
+        let mut site = Self { addresses: vec![0; known.len()], ..Self::default() };
+        for (number, server) in (0..).zip(servers()) {
+            let address = known.binary_search(&server.address).unwrap_or_default();
+            site.addresses[address] += 1;
+            site.address_of.push(u32::try_from(address).unwrap_or(u32::MAX));
+            site.asked.extend(server.targets.iter().map(|target| (target.0, number)));
+        }
+        site.asked.sort_unstable();
+        site
+    }
+
+    fn asking(&self, target: u32) -> impl Iterator<Item = usize> {
+        let from = self.asked.partition_point(|(asked, _)| *asked < target);
+        let asking = self.asked[from..].iter().take_while(move |(asked, _)| *asked == target);
+        asking.map(|(_, server)| *server as usize)
+    }
+}
+
+/// How many members of the wave hit whom.
+#[derive(Debug, Default)]
+struct Hits {
+    /// For each real server: how many of its targets are members.
+    servers: Vec<i32>,
+    /// For each address: how many of its real servers are hit.
+    addresses: Vec<u32>,
+    /// Addresses with more than half of their real servers hit.
+    lost: usize,
+}
+
+impl Hits {
+    fn of(site: &Site) -> Self {
+        let servers = vec![0; site.address_of.len()];
+        Self { servers, addresses: vec![0; site.addresses.len()], lost: 0 }
+    }
+
+    /// One member more or less.
+    fn change(&mut self, site: &Site, target: u32, by: i32) {
+        for server in site.asking(target) {
+            let was_hit = self.servers[server] > 0;
+            self.servers[server] += by;
+            let is_hit = self.servers[server] > 0;
+            if was_hit == is_hit {
+                continue;
+            }
+            let address = site.address_of[server] as usize;
+            let is_lost = |hit: u32| hit * 2 > site.addresses[address];
+            let was_lost = is_lost(self.addresses[address]);
+            match is_hit {
+                true => self.addresses[address] += 1,
+                false => self.addresses[address] -= 1,
+            }
+            match (was_lost, is_lost(self.addresses[address])) {
+                (false, true) => self.lost += 1,
+                (true, false) => self.lost -= 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "blast_limit_tests.rs"]
+mod tests;

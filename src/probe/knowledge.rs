@@ -1,0 +1,278 @@
+//! What is known of targets, in a form that outlives the process.
+//!
+//! Pure: both clocks come in. A verdict is taken over by a later run while it is fresh: last
+//! confirmed by a probe no longer ago than an interval and [`FRESH`]. What is older, what belongs
+//! to another check, and what was written at a time that is yet to come is left: such a target
+//! begins without a verdict.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::blast_limit::Member;
+use super::slot::Slot;
+use super::target::{Target, Timing};
+use crate::health::damping::{Flaps, MOST_CHANGES};
+use crate::health::{Health, State};
+use crate::policy::model::PolicySet;
+use crate::reconcile::standing::Clocks;
+use crate::record::Kind;
+
+/// The record of it.
+pub const HEALTH: Kind = Kind {
+    name: "health",
+    key: "health",
+    what: "verdicts",
+    without: "every real server is unknown until it is probed",
+};
+
+/// How much older than its interval a verdict may be to be taken over.
+pub const FRESH: Duration = Duration::from_secs(300);
+/// No hold ends later than this.
+const LONGEST_HOLD: Duration = Duration::from_secs(86_400);
+/// Clocks are set right by little all the time.
+const TOLERANCE: Duration = Duration::from_secs(5);
+
+/// What is known of all targets at one moment.
+#[derive(Debug)]
+pub struct Knowledge {
+    /// The policies in force.
+    pub policies: Arc<PolicySet>,
+    /// Aligned with their targets; `None` where nothing is known.
+    pub targets: Vec<Option<Known>>,
+    /// Since when the blast-radius limit holds.
+    pub holds_since: Option<Instant>,
+    /// That moment.
+    pub now: Instant,
+}
+
+/// What is known of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The verdict, up or down.
+    pub health: Health,
+    /// When it was reached.
+    pub since: Instant,
+    /// When the real server last said something.
+    pub confirmed: Instant,
+    /// Why it is down.
+    pub reason: Option<Arc<str>>,
+    /// Flap damping holds it down until then.
+    pub held_until: Option<Instant>,
+    /// Its changes.
+    pub flaps: Option<Box<Flaps>>,
+    /// Its part in a wave of failures.
+    pub member: Option<Member>,
+}
+
+impl Known {
+    /// What is known of a target with a verdict.
+    pub(super) fn of(slot: &Slot, member: Option<Member>) -> Option<Self> {
+        if slot.state.health == Health::Unknown {
+            return None;
+        }
+        Some(Self {
+            health: slot.state.health,
+            since: slot.state.since,
+            confirmed: slot.confirmed?,
+            reason: slot.reason.clone(),
+            held_until: slot.state.held_until,
+            flaps: slot.flaps.clone(),
+            member,
+        })
+    }
+}
+
+impl Slot {
+    /// Goes on from what an earlier run knew.
+    pub(super) fn recall(&mut self, known: &Known, timing: Timing, now: Instant) {
+        let Known { health, since, held_until, .. } = *known;
+        self.state = State { health, since, held_until, ..State::new(now) };
+        self.confirmed = Some(known.confirmed);
+        self.reason.clone_from(&known.reason);
+        self.flaps.clone_from(&known.flaps);
+        self.retime(timing, now);
+    }
+}
+
+/// Everything as it is written down. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds_since: Option<u64>,
+    /// By [`Target::key`].
+    targets: BTreeMap<String, RecordedTarget>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedTarget {
+    health: Health,
+    since: u64,
+    confirmed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_until: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flaps: Option<RecordedFlaps>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wave: Option<RecordedMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedFlaps {
+    changes: Vec<u64>,
+    level: u32,
+    trips: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    words: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedMember {
+    at: u64,
+    before: Health,
+}
+
+impl Knowledge {
+    /// As it is written down; `wall` is the time of [`Self::now`]. Two targets may ask the same at
+    /// different paces: the one that is down speaks for both.
+    pub fn record(&self, wall: SystemTime) -> Recorded {
+        let times = Times(Clocks { now: self.now, wall });
+        let mut targets: BTreeMap<String, RecordedTarget> = BTreeMap::new();
+        for (target, known) in self.policies.targets.iter().zip(&self.targets) {
+            let Some(known) = known else { continue };
+            let recorded = times.record(known);
+            let down = recorded.health == Health::Down;
+            let entry = targets.entry(target.key());
+            let entry = entry.or_insert_with(|| recorded.clone());
+            if down {
+                *entry = recorded;
+            }
+        }
+        Recorded { holds_since: self.holds_since.map(|since| times.wall(since)), targets }
+    }
+}
+
+/// What an earlier run has left, in the time of this one.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    targets: BTreeMap<String, Known>,
+    holds_since: Option<Instant>,
+}
+
+impl Recalled {
+    /// From a record. What was written at a time to come is left out.
+    pub fn of(recorded: Recorded, clocks: Clocks) -> Self {
+        let times = Times(clocks);
+        let recall = |(key, target): (String, RecordedTarget)| Some((key, times.recall(target)?));
+        Self {
+            targets: recorded.targets.into_iter().filter_map(recall).collect(),
+            holds_since: recorded.holds_since.and_then(|since| times.past(since)),
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// What is known of a target and still fresh.
+    pub(super) fn get(&self, target: &Target, now: Instant) -> Option<&Known> {
+        let fresh = target.timing.interval.saturating_add(FRESH);
+        let known = self.targets.get(&target.key())?;
+        (now.saturating_duration_since(known.confirmed) <= fresh).then_some(known)
+    }
+
+    pub(super) fn holds_since(&self) -> Option<Instant> {
+        self.holds_since
+    }
+}
+
+/// Between the clock on the wall and the one that never jumps.
+struct Times(Clocks);
+
+impl Times {
+    fn record(&self, known: &Known) -> RecordedTarget {
+        let flaps = known.flaps.as_ref().map(|flaps| RecordedFlaps {
+            changes: flaps.changes.iter().map(|change| self.wall(*change)).collect(),
+            level: flaps.level,
+            trips: flaps.trips,
+            words: flaps.words.clone(),
+        });
+        RecordedTarget {
+            health: known.health,
+            since: self.wall(known.since),
+            confirmed: self.wall(known.confirmed),
+            reason: known.reason.clone(),
+            held_until: known.held_until.map(|until| self.wall(until)),
+            flaps,
+            wave: known
+                .member
+                .map(|member| RecordedMember { at: self.wall(member.at), before: member.before }),
+        }
+    }
+
+    fn recall(&self, recorded: RecordedTarget) -> Option<Known> {
+        if recorded.health == Health::Unknown {
+            return None;
+        }
+        let held_until = recorded.held_until.and_then(|until| self.soon(until));
+        let flaps = recorded.flaps.map(|flaps| {
+            let few = flaps.changes.into_iter().take(MOST_CHANGES as usize);
+            let changes = few.filter_map(|change| self.soon(change)).collect();
+            let words = flaps.words.filter(|_| held_until.is_some());
+            Box::new(Flaps { changes, level: flaps.level, trips: flaps.trips, words })
+        });
+        let member = recorded.wave.and_then(|member| {
+            let before = Some(member.before).filter(|before| *before != Health::Down)?;
+            Some(Member { at: self.past(member.at)?, before })
+        });
+        Some(Known {
+            health: recorded.health,
+            since: self.past(recorded.since)?,
+            confirmed: self.past(recorded.confirmed)?,
+            reason: recorded.reason,
+            held_until,
+            flaps,
+            member: member.filter(|_| recorded.health == Health::Down),
+        })
+    }
+
+    /// Milliseconds since 1970 at a moment.
+    fn wall(&self, moment: Instant) -> u64 {
+        let Clocks { now, wall } = self.0;
+        let ago = now.saturating_duration_since(moment);
+        let ahead = moment.saturating_duration_since(now);
+        let wall = wall.checked_sub(ago).and_then(|wall| wall.checked_add(ahead));
+        let since = wall.and_then(|wall| wall.duration_since(SystemTime::UNIX_EPOCH).ok());
+        since.and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
+    }
+
+    /// The moment of that time, before or after now.
+    fn instant(&self, millis: u64) -> Option<Instant> {
+        let Clocks { now, wall } = self.0;
+        let then = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))?;
+        match wall.duration_since(then) {
+            Ok(ago) => now.checked_sub(ago),
+            Err(ahead) => now.checked_add(ahead.duration()),
+        }
+    }
+
+    /// The same, unless no hold lasts as long.
+    fn soon(&self, millis: u64) -> Option<Instant> {
+        self.instant(millis).filter(|moment| *moment <= self.0.now + LONGEST_HOLD)
+    }
+
+    /// The moment of a time that has passed.
+    fn past(&self, millis: u64) -> Option<Instant> {
+        let moment = self.instant(millis)?;
+        (moment <= self.0.now + TOLERANCE).then(|| moment.min(self.0.now))
+    }
+}
+
+#[cfg(test)]
+#[path = "knowledge_tests.rs"]
+mod tests;

@@ -1,0 +1,186 @@
+//! What is to become of each real server of a policy, before anybody looks at a virtual service.
+//!
+//! Pure. Verdicts, what operators say, what the real server itself asks for, and the health floor
+//! come together here; weights, draining and the sorry server come after, per service.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::health::Health;
+use crate::policy::model::{OnDown, Policy, RealServer};
+use crate::probe::advice::{AdvisedState, AdvisedWeight};
+
+use super::floor::{Candidate, Ruling, rule};
+use super::overrides::{Action, Override};
+use super::view::{HealthView, Verdict};
+use super::why::Why;
+
+/// What is to become of a real server's destinations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// In, with its weight.
+    Fit,
+    /// As the table has it, because there is no verdict.
+    Undecided,
+    /// In, with weight 0.
+    Quiesced,
+    /// Out at once.
+    Out,
+    /// Weight 0, and out when its connections are gone.
+    Leaves,
+}
+
+/// The decision on one real server.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    pub(crate) fitness: Fitness,
+    pub(crate) why: Why,
+    /// Since when it has been up; set only where a ramp would begin then.
+    pub(crate) up_since: Option<Instant>,
+    /// The weight it asks for.
+    pub(crate) advised: Option<AdvisedWeight>,
+    /// The weight an operator wants, and the words for it.
+    pub(crate) overridden: Option<(u32, Arc<str>)>,
+}
+
+/// The decisions on a policy's real servers, in their order.
+pub(crate) struct Decisions {
+    pub(crate) servers: Vec<Decision>,
+    /// Whether the health floor keeps all of them out.
+    pub(crate) withdrawn: bool,
+}
+
+/// Decides on every real server of a policy. `takes` says whether the table has one with weight,
+/// `withdrawn` whether all were out before.
+pub(crate) fn decide(
+    view: &HealthView,
+    policy: &Policy,
+    withdrawn: bool,
+    takes: impl Fn(usize) -> bool,
+) -> Decisions {
+    let mut servers: Vec<Decision> =
+        policy.real_servers.iter().map(|server| Decision::of(view, policy, server)).collect();
+    let Some(floor) = &policy.health_floor else { return Decisions { servers, withdrawn: false } };
+    let candidates: Vec<Option<Candidate>> = policy
+        .real_servers
+        .iter()
+        .zip(&servers)
+        .enumerate()
+        .map(|(index, (server, decision))| {
+            let verdict = view.real_server(server);
+            decision.health().map(|health| Candidate {
+                health,
+                since: verdict.since,
+                takes: takes(index),
+            })
+        })
+        .collect();
+    match rule(floor, &candidates, withdrawn) {
+        Ruling::Verdicts => Decisions { servers, withdrawn: false },
+        Ruling::Keep(kept) => {
+            for index in kept {
+                servers[index].keep();
+            }
+            Decisions { servers, withdrawn: false }
+        }
+        Ruling::Withdraw { up, needed } => {
+            for decision in servers.iter_mut().filter(|one| one.health().is_some()) {
+                decision.withdraw(policy.on_down, Why::Withdrawn { up, needed });
+            }
+            Decisions { servers, withdrawn: true }
+        }
+    }
+}
+
+impl Decision {
+    /// The decision without a floor.
+    fn of(view: &HealthView, policy: &Policy, server: &RealServer) -> Self {
+        let verdict = view.real_server(server);
+        let said = match view.overrides.is_empty() {
+            true => None,
+            false => view.overrides.get(&policy.name, &server.name),
+        };
+        let overridden = match said {
+            Some(entry) => match entry.action {
+                Action::Disable => return Self::overridden(Fitness::Out, entry),
+                Action::Drain => return Self::overridden(Fitness::Leaves, entry),
+                Action::Weight(weight) => Some((weight, words(entry))),
+            },
+            None => None,
+        };
+        let state = verdict.advice.as_ref().and_then(|advice| advice.state.as_ref());
+        let advised = verdict.advice.as_ref().and_then(|advice| advice.weight);
+        let decision = match state {
+            Some(AdvisedState::Maint) => Self::new(Fitness::Out, advice("maintenance")),
+            Some(AdvisedState::Drain) => Self::new(Fitness::Quiesced, advice("drain")),
+            Some(AdvisedState::Down(reason)) if verdict.effective() != Health::Down => {
+                Self::down(policy.on_down, Some(Arc::clone(reason)))
+            }
+            _ => Self::judged(policy.on_down, &verdict),
+        };
+        Self { advised, overridden, ..decision }
+    }
+
+    fn new(fitness: Fitness, why: Why) -> Self {
+        Self { fitness, why, up_since: None, advised: None, overridden: None }
+    }
+
+    fn overridden(fitness: Fitness, entry: &Override) -> Self {
+        Self::new(fitness, Why::Overridden(words(entry)))
+    }
+
+    fn down(on_down: OnDown, reason: Option<Arc<str>>) -> Self {
+        let fitness = match on_down {
+            OnDown::Quiesce => Fitness::Quiesced,
+            OnDown::Remove | OnDown::Cut => Fitness::Out,
+        };
+        Self::new(fitness, Why::Down(reason))
+    }
+
+    fn judged(on_down: OnDown, verdict: &Verdict) -> Self {
+        let held_back = || Why::HeldBack(verdict.reason.clone());
+        match (verdict.effective(), verdict.held.is_some()) {
+            (Health::Down, _) => Self::down(on_down, verdict.reason.clone()),
+            (Health::Up, true) => Self::new(Fitness::Fit, held_back()),
+            (Health::Up, false) => {
+                Self { up_since: verdict.since, ..Self::new(Fitness::Fit, Why::Up) }
+            }
+            (Health::Unknown, true) => Self::new(Fitness::Undecided, held_back()),
+            (Health::Unknown, false) => Self::new(Fitness::Undecided, Why::Unknown),
+        }
+    }
+
+    /// Its health as the floor counts it; `None` for one that was taken out of service.
+    fn health(&self) -> Option<Health> {
+        match (&self.fitness, &self.why) {
+            (Fitness::Fit, _) => Some(Health::Up),
+            (Fitness::Undecided, _) => Some(Health::Unknown),
+            (_, Why::Down(_)) => Some(Health::Down),
+            (Fitness::Quiesced | Fitness::Out | Fitness::Leaves, _) => None,
+        }
+    }
+
+    fn keep(&mut self) {
+        if let Why::Down(reason) = &self.why {
+            self.why = Why::Kept(reason.clone());
+            self.fitness = Fitness::Fit;
+        }
+    }
+
+    fn withdraw(&mut self, on_down: OnDown, why: Why) {
+        let why = if matches!(self.why, Why::Down(_)) { self.why.clone() } else { why };
+        *self = Self { why, ..Self::down(on_down, None) };
+    }
+}
+
+fn advice(word: &str) -> Why {
+    Why::Advised(format!("the real server asks for {word}").into())
+}
+
+/// `drained by alice: disk swap`, `weight 10 by bob`.
+fn words(entry: &Override) -> Arc<str> {
+    match &entry.reason {
+        Some(reason) => format!("{} by {}: {reason}", entry.action, entry.by).into(),
+        None => format!("{} by {}", entry.action, entry.by).into(),
+    }
+}

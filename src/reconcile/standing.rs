@@ -1,0 +1,121 @@
+//! What one decision leaves to the next, beyond what the table itself shows.
+//!
+//! Pure. The driver keeps it, hands it to [`super::desired`], and records it, so that a restart
+//! goes on where it was: a deadline does not begin anew, and who is withdrawn stays so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipvs::model::{DestinationKey, ServiceKey};
+use crate::record::Kind;
+
+/// The record of it.
+pub const STANDING: Kind = Kind {
+    name: "standing",
+    key: "standing",
+    what: "what drains and what is withdrawn",
+    without: "drain deadlines begin anew",
+};
+
+/// Decisions that last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Policies whose real servers are all withdrawn because too few of them are up.
+    pub withdrawn: BTreeSet<String>,
+    /// Destinations that drain, and since when.
+    pub draining: BTreeMap<(ServiceKey, DestinationKey), Instant>,
+}
+
+/// The same with times that mean something to another process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    withdrawn: BTreeSet<String>,
+    draining: Vec<RecordedDrain>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedDrain {
+    service: ServiceKey,
+    destination: DestinationKey,
+    /// Seconds since 1970.
+    since: u64,
+}
+
+/// One moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// The one that never jumps.
+    pub now: Instant,
+    /// The one on the wall.
+    pub wall: SystemTime,
+}
+
+impl Standing {
+    /// As it is written down.
+    pub fn record(&self, clocks: Clocks) -> Recorded {
+        let seconds = |since: Instant| {
+            let ago = clocks.now.saturating_duration_since(since);
+            let wall = clocks.wall.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+            wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+        };
+        let draining = self.draining.iter().map(|((service, destination), since)| RecordedDrain {
+            service: *service,
+            destination: *destination,
+            since: seconds(*since),
+        });
+        Recorded { withdrawn: self.withdrawn.clone(), draining: draining.collect() }
+    }
+
+    /// As it was written down; a time to come, by a clock that was set back, is now.
+    pub fn of(recorded: Recorded, clocks: Clocks) -> Self {
+        let instant = |seconds: u64| {
+            let wall = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+            let ago = wall.and_then(|wall| clocks.wall.duration_since(wall).ok());
+            ago.and_then(|ago| clocks.now.checked_sub(ago)).unwrap_or(clocks.now)
+        };
+        let draining = recorded
+            .draining
+            .iter()
+            .map(|drain| ((drain.service, drain.destination), instant(drain.since)));
+        Self { draining: draining.collect(), withdrawn: recorded.withdrawn }
+    }
+
+    /// Whether the same things drain and are withdrawn.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.withdrawn == other.withdrawn && self.draining.keys().eq(other.draining.keys())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clocks(wall: u64) -> Clocks {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let now = Instant::now() + Duration::from_secs(1_000_000);
+        Clocks { now, wall: SystemTime::UNIX_EPOCH + Duration::from_secs(wall) }
+    }
+
+    fn draining(since: Instant) -> Standing {
+        let id = ("tcp://192.0.2.1:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
+        Standing { withdrawn: ["www".to_owned()].into(), draining: [(id, since)].into() }
+    }
+
+    #[test]
+    fn a_drain_goes_on_after_a_restart() {
+        let (before, after) = (clocks(5_000), clocks(5_030));
+        let recorded = draining(before.now - Duration::from_secs(20)).record(before);
+        let text = serde_json::to_string(&recorded).unwrap();
+        let read = Standing::of(serde_json::from_str(&text).unwrap(), after);
+        assert_eq!(read, draining(after.now - Duration::from_secs(50)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_begins_anew() {
+        let (before, after) = (clocks(5_000), clocks(100));
+        let recorded = draining(before.now).record(before);
+        assert_eq!(Standing::of(recorded, after), draining(after.now));
+    }
+}

@@ -1,0 +1,13 @@
+//! Checks against the real thing: Debian's servers, started by the test on loopback.
+//!
+//! Where they must run (`CI` or `POINTSMAN_REQUIRE_SERVERS` is set) a missing program is a
+//! failure; elsewhere it is said loudly that a test was not run.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod ask;
+mod grpc;
+mod haproxy;
+mod nginx;
+mod program;
+mod smtp;
