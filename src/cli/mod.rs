@@ -4,8 +4,8 @@ pub mod args;
 mod check;
 mod confirm;
 mod demo;
+mod events;
 mod explain;
-mod log_file;
 mod log_text;
 mod logging;
 mod open;
@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => overrides::enable(args),
         Command::Overrides(args) => overrides::list(&args),
         Command::Explain(args) => explain::explain(args),
+        Command::Events(args) => events::events(&args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
         Command::Demo(args) => demo::demo(&args),
