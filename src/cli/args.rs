@@ -50,6 +50,8 @@ pub enum Command {
     Confirm(Confirm),
     /// Let the verdicts count that the blast-radius limit holds: the failures are real
     Release(Release),
+    /// Send a test message to the receivers of alerts
+    AlertTest(AlertTest),
     /// Show the whole pipeline at work in this process, without privileges
     Demo(Demo),
 }
@@ -117,6 +119,9 @@ pub struct Run {
     /// The window of the blast-radius limit
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub blast_window: Duration,
+    /// Who is told when something goes wrong [default: /etc/pointsman/alerts.yaml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
     /// Where and how to log.
     #[command(flatten)]
     pub log: Log,
@@ -341,6 +346,17 @@ pub struct Release {
     /// How to ask.
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// `pointsman alert-test`.
+#[derive(Debug, Args)]
+pub struct AlertTest {
+    /// Only to these receivers; all of them by default
+    #[arg(value_name = "RECEIVER")]
+    pub receivers: Vec<String>,
+    /// The file that names them [default: /etc/pointsman/alerts.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
 }
 
 /// `pointsman demo`.

@@ -1,5 +1,6 @@
 //! The commands. Standard output carries the answer, standard error everything else.
 
+mod alert_test;
 pub mod args;
 mod check;
 mod confirm;
@@ -58,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::events(&args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
+        Command::AlertTest(args) => alert_test::alert_test(&args),
         Command::Demo(args) => demo::demo(&args),
     };
     match ended {
