@@ -18,6 +18,7 @@
 pub mod cli;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod health;
 pub mod ipvs;
 pub mod operator;

@@ -4,6 +4,7 @@ pub mod args;
 mod check;
 mod confirm;
 mod demo;
+mod doctor;
 mod explain;
 mod log_file;
 mod log_text;
@@ -32,7 +33,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage or invalid policies. Nothing was touched.
     Usage = 2,
-    /// `plan --detailed-exitcode`: changes are pending. `status`: something needs an operator.
+    /// `plan --detailed-exitcode`: changes are pending. `status`, `doctor`: something needs an
+    /// operator.
     Pending = 3,
 }
 
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Demo(args) => demo::demo(&args),
     };
     match ended {
