@@ -8,7 +8,7 @@ use super::args::{Doctor as Args, Output};
 use super::{Exit, Failure, answer, colour, json, open, runtime};
 use crate::control::client;
 use crate::control::status::Status;
-use crate::doctor::facts::Daemon;
+use crate::doctor::facts::{BadPolicies, Daemon};
 use crate::doctor::files::Root;
 use crate::doctor::finding::{Finding, Severity};
 use crate::doctor::judge::findings;
@@ -28,19 +28,19 @@ struct Answer<'a> {
 
 pub(super) fn doctor(args: &Args) -> Result<Exit, Failure> {
     open::enter(args.netns.as_deref())?;
-    let (set, no_policies) = match load(&args.policies) {
+    let (set, bad_policies) = match load(&args.policies) {
         Ok(loaded) => (Some(loaded.set), None),
         Err(problems) => {
             open::complain_of(&problems);
-            let count = open::count(problems.len(), "problem");
-            (None, Some(format!("{count} in {}", args.policies.display())))
+            let path = args.policies.display().to_string();
+            (None, Some(BadPolicies { path, problems: problems.len() }))
         }
     };
     let facts = look(
         &Root::new("/"),
         Question {
             netns: args.netns.clone(),
-            no_policies,
+            bad_policies,
             addresses: set.as_ref().map(addresses).unwrap_or_default(),
             state_dir: &args.state_dir,
             daemon: daemon(&args.socket.socket)?,

@@ -15,8 +15,8 @@ pub type Seen<T> = Result<T, String>;
 pub struct Facts {
     /// The network namespace, if it was named.
     pub netns: Option<String>,
-    /// Why there are no policies to judge by, if there are none.
-    pub no_policies: Option<String>,
+    /// Set if there are no policies to judge by.
+    pub bad_policies: Option<BadPolicies>,
     /// The kernel's release, such as `6.1.0-18-amd64`.
     pub release: String,
     /// The kernel's modules.
@@ -39,6 +39,15 @@ pub struct Facts {
     pub processes: Vec<OtherProcess>,
     /// The state directory.
     pub state: StateDirectory,
+}
+
+/// Policies that cannot be used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BadPolicies {
+    /// Where they are.
+    pub path: String,
+    /// How many problems they have.
+    pub problems: usize,
 }
 
 /// Kernel modules, by names with underscores.

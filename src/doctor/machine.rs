@@ -10,7 +10,7 @@ use nix::sys::socket::SockaddrStorage;
 use rustix::fs::Access;
 
 use super::facts::{
-    Daemon, DirectoryState, Facts, Interface, IpvsFacts, Modules, Seen, StateDirectory,
+    BadPolicies, Daemon, DirectoryState, Facts, Interface, IpvsFacts, Modules, Seen, StateDirectory,
 };
 use super::files::Root;
 use crate::ipvs::netlink::Netlink;
@@ -25,8 +25,8 @@ const VOLATILE: [(u64, &str); 3] =
 pub struct Question<'a> {
     /// The network namespace this thread is in, by its name.
     pub netns: Option<String>,
-    /// Why there are no policies, if there are none.
-    pub no_policies: Option<String>,
+    /// Set if there are no policies.
+    pub bad_policies: Option<BadPolicies>,
     /// Virtual addresses of the policies.
     pub addresses: Vec<IpAddr>,
     /// The state directory.
@@ -46,7 +46,7 @@ pub fn look(root: &Root, question: Question<'_>) -> Facts {
     };
     let mut facts = Facts {
         netns: question.netns,
-        no_policies: question.no_policies,
+        bad_policies: question.bad_policies,
         release: root.release(),
         ipvs: ipvs(&modules),
         modules,

@@ -59,13 +59,15 @@ fn other(case: &Case<'_>, name: &str, severity: Severity, why: &str) -> Option<F
 /// Two daemons undo each other's work.
 fn ourselves(case: &Case<'_>) -> Option<Finding> {
     const ID: &str = "second-daemon";
-    let known = match case.facts.daemon {
-        Daemon::Running { pid, .. } => Some(pid),
-        Daemon::Absent(_) | Daemon::Silent(_) => None,
+    let (known, silent) = match case.facts.daemon {
+        Daemon::Running { pid, .. } => (Some(pid), false),
+        Daemon::Absent(_) => (None, false),
+        Daemon::Silent(_) => (None, true),
     };
     let others = case.facts.processes.iter().filter(|it| it.pointsman && Some(it.pid) != known);
     let others: Vec<&OtherProcess> = others.collect();
-    if others.is_empty() {
+    // Who does not tell is one of them.
+    if others.len() <= usize::from(silent) {
         return None;
     }
     let pids: Vec<u32> = others.iter().map(|it| it.pid).collect();
@@ -87,7 +89,7 @@ fn foreign(case: &Case<'_>) -> Option<Finding> {
     const ID: &str = "undeclared";
     const SUBJECT: &str = "IPVS table";
     let table = &case.facts.ipvs.as_ref().ok()?.table;
-    if case.facts.no_policies.is_some() {
+    if case.facts.bad_policies.is_some() {
         return None;
     }
     let declared: BTreeSet<_> = case.services().map(|(_, service)| service.key).collect();

@@ -97,7 +97,7 @@ fn reuse(case: &Case<'_>) -> Option<Finding> {
             "a new connection from a port that was used before goes to the real server of the old one, also if that drains or is down",
         ),
         _ if drops => trouble(Severity::Warning, 0).why(format!(
-            "with net.ipv4.vs.conntrack Linux {} drops the first SYN from a port that was used before: such clients wait a second",
+            "with net.ipv4.vs.conntrack Linux before 5.9 (this is {}) drops the first SYN from a port that was used before, and such clients wait a second, unless the fix was taken over",
             case.facts.release
         )),
         _ => Finding::ok(ID, NAME, mode.to_string()),

@@ -15,13 +15,14 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn policies(case: &Case<'_>) -> Option<Finding> {
-    let reason = case.facts.no_policies.as_ref()?;
+    let bad = case.facts.bad_policies.as_ref()?;
+    let noun = if bad.problems == 1 { "problem" } else { "problems" };
     Some(
         Finding::new(Severity::Error, "policies", "policies")
-            .is(reason)
+            .is(format!("{} {noun} in {}", bad.problems, bad.path))
             .should("policies that can be used")
             .why("the daemon does not start with them, and what they need here is not known")
-            .run("pointsman check"),
+            .run(format!("pointsman check {}", bad.path)),
     )
 }
 

@@ -1,6 +1,8 @@
 //! Packets get to real servers and their answers back to clients, as far as that is decided here;
 //! what is decided on the real servers is said.
 
+use std::net::IpAddr;
+
 use super::{Case, Finding, Severity, some};
 use crate::ipvs::model::{Family, Forwarding};
 
@@ -57,15 +59,17 @@ fn dotless(interface: &str) -> String {
 
 fn gateway(case: &Case<'_>) -> Finding {
     let addresses = case.facts.wires().flat_map(|it| &it.addresses).filter(|(it, _)| match it {
-        std::net::IpAddr::V4(_) => true,
-        std::net::IpAddr::V6(it) => !it.is_unicast_link_local(),
+        IpAddr::V4(_) => true,
+        IpAddr::V6(it) => !it.is_unicast_link_local(),
     });
-    let own: Vec<String> = addresses.map(|(address, _)| address.to_string()).collect();
+    let virtual_ones = case.addresses();
+    let own = addresses.map(|(address, _)| address).filter(|it| !virtual_ones.contains_key(it));
+    let own: Vec<&IpAddr> = own.collect();
     let ours = if own.is_empty() { String::new() } else { format!(" ({})", some(&own)) };
     Finding::unseen("way-back", "masq", "it is decided on the real servers")
         .should(format!("their way to clients leads through this machine{ours}"))
         .why("an answer that does not pass here keeps the real server's address, and clients drop it")
-        .run_on_real_servers("ip route get CLIENT")
+        .run_on_real_servers("ip route show default")
 }
 
 /// Strict reverse path filtering drops packets that another interface would answer.

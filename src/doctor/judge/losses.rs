@@ -6,7 +6,7 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
     let defences = [
         ("drop-packet", "drop_packet", "a share of all packets to virtual services is dropped"),
         ("drop-entry", "drop_entry", "connections that are being made are forgotten at random"),
-        ("secure-tcp", "secure_tcp", "TCP connections are remembered for much shorter times"),
+        ("secure-tcp", "secure_tcp", "TCP states are those meant for a flood of SYNs"),
     ];
     let defences = defences.into_iter().filter_map(|(id, name, why)| defence(case, id, name, why));
     defences.chain(tracked(case)).collect()

@@ -11,9 +11,6 @@ mod limits;
 mod losses;
 mod pair;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

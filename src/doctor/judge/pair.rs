@@ -71,7 +71,9 @@ fn sloppy(case: &Case<'_>) -> Option<Finding> {
     }
     let (master, backup) = threads(case).unwrap_or_default();
     let synchronised = master || backup;
-    let only_templates = case.facts.number("net.ipv4.vs.sync_persist_mode") == Some(1);
+    let persistent = case.services().any(|(_, it)| it.config.persistence.is_some());
+    let only_templates =
+        persistent && case.facts.number("net.ipv4.vs.sync_persist_mode") == Some(1);
     let needs =
         Finding::new(Severity::Note, ID, NAME).is("0").should("1").run(case.facts.set(NAME, 1));
     if synchronised && only_templates {
