@@ -6,6 +6,7 @@ mod bad_input;
 mod check;
 mod daemon;
 mod demo;
+mod doctor;
 mod explain;
 mod held;
 mod hostile;

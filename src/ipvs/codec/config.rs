@@ -63,3 +63,56 @@ pub fn sync_daemon(object: &[u8]) -> Result<SyncDaemon, IpvsError> {
     }
     Ok(daemon)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Body, Want, replies};
+    use super::*;
+
+    /// What a kernel sends: a message of a made-up family with what `fill` puts into it.
+    fn message(fill: impl FnOnce(&mut Request<'_>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let head = Head { family: 30, sequence: 7, want: Want::Failure };
+        let mut message = Request::new(&mut bytes, head, 1);
+        fill(&mut message);
+        message.finish();
+        bytes
+    }
+
+    fn object<T>(bytes: &[u8], read: impl FnOnce(&[u8]) -> T) -> T {
+        match replies(bytes).next().unwrap().unwrap().body {
+            Body::Object(object) => read(object),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn timeouts_are_in_seconds() {
+        let bytes = message(|it| {
+            it.put_u32(ATTR_TCP, 900);
+            it.put_u32(ATTR_TCP_FIN, 120);
+            it.put_u32(ATTR_UDP, 300);
+            it.put_u32(99, 1);
+        });
+        let expected = Timeouts { tcp: 900, tcp_fin: 120, udp: 300 };
+        assert_eq!(object(&bytes, timeouts), Ok(expected));
+        let short = message(|it| it.put_u16(ATTR_TCP, 1));
+        assert!(object(&short, timeouts).is_err());
+    }
+
+    #[test]
+    fn a_synchronisation_thread_is_master_or_backup() {
+        for (state, master) in [(1, true), (2, false)] {
+            let bytes = message(|it| {
+                it.nest(ATTR_DAEMON, |nest| {
+                    nest.put_u32(STATE, state);
+                    nest.put_text(INTERFACE, "eth1");
+                    nest.put_u32(SYNC_ID, 5);
+                });
+            });
+            let expected = SyncDaemon { master, interface: "eth1".to_owned(), sync_id: 5 };
+            assert_eq!(object(&bytes, sync_daemon), Ok(expected));
+        }
+        assert!(object(&message(|_| {}), sync_daemon).is_err());
+    }
+}
