@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -37,6 +38,7 @@ pub(crate) fn its_commands_mend() {
     assert!(serious(&doctor(&policies, 0)).is_empty());
     assert!(ask(&site).is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     beyond_sysctls(&site, &policies);
+    without_the_capability(&policies);
 }
 
 /// What only netlink tells: timeouts, and who synchronises connections.
@@ -68,13 +70,31 @@ fn run(findings: &[&Value]) {
     }
 }
 
+/// Without it there is less to see, and that is said.
+fn without_the_capability(policies: &Policies) {
+    let whole = command(policies);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-net_admin", "--"]).arg(whole.get_program());
+    let found = found(command.args(whole.get_args()), 0);
+    let unseen = found["findings"].as_array().unwrap().iter().find(|it| it["id"] == "ipvs-unseen");
+    assert_eq!(unseen.unwrap()["is"], "cannot tell: it needs CAP_NET_ADMIN; run doctor as root");
+}
+
 /// What `doctor` says of the director.
 fn doctor(policies: &Policies, code: i32) -> Value {
+    found(&mut command(policies), code)
+}
+
+fn command(policies: &Policies) -> Command {
     let mut command = program("doctor");
     command.arg("--policies").arg(&policies.directory);
     // Whatever a guest has is in memory; a directory that is not there yet is none to warn of.
     command.args(["--netns", DIRECTOR, "--state-dir", "/tmp/not-yet", "--output", "json"]);
-    let output = answer(&mut command);
+    command
+}
+
+fn found(command: &mut Command, code: i32) -> Value {
+    let output = answer(command);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{text}{output:?}");
     serde_json::from_str(&text).unwrap()
