@@ -7,6 +7,8 @@
 //! | runner | main | engine, probes in flight | policy sets, overrides, queries | `watch` of health views |
 //! | driver | its own | the IPVS table | health views, refreshes | `watch` of reports |
 //! | keeper | main, and one to write on | the record of verdicts | health views | a file |
+//! | observer | main | what was so before | health views, reports | events |
+//! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
 //!
 //! On exit the table stays as it is.
@@ -27,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::control::server::{Control, serve};
 use crate::control::status::Facts;
+use crate::events::{Journal, Moment, What, observe};
 use crate::ipvs::Ipvs;
 use crate::operator::overriding::Overriding;
 use crate::policy::guard::Guard;
@@ -80,6 +83,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Seed of all randomness.
     pub seed: u64,
+    /// Where everybody tells what happens.
+    pub journal: Journal,
     /// For the status.
     pub facts: Facts,
 }
@@ -131,9 +136,12 @@ pub async fn run<P: Prober>(
 ) -> Result<(), DaemonError> {
     let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
 
-    let (source, outlets) = Source::new(settings.path, settings.guard, settings.first);
+    let journal = settings.journal;
+    let (source, outlets) =
+        Source::new(settings.path, settings.guard, settings.first, journal.clone());
     let Outlets { sets, policies } = outlets;
-    let (overriding, overrides) = Overriding::new(settings.overrides.0, settings.overrides.1);
+    let (recorded, record) = settings.overrides;
+    let (overriding, overrides) = Overriding::new(recorded, record, journal.clone());
     let unknown = HealthView::uniform(Arc::clone(&sets.borrow()), crate::health::Health::Unknown);
     let (views_in, views) = watch::channel(Arc::new(HealthView {
         overrides: Arc::clone(&overrides.borrow()),
@@ -149,7 +157,9 @@ pub async fn run<P: Prober>(
     let (standing, standing_record) = settings.standing;
     let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync)
         .remembering(standing, standing_record)
-        .guarded(settings.guard, confirms_out);
+        .guarded(settings.guard, confirms_out)
+        .telling(journal.clone());
+    tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
     let mut driver_ended = on_own_thread(driver, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
     let (recalled, record) = settings.health;
@@ -162,7 +172,7 @@ pub async fn run<P: Prober>(
         tokio::spawn(keeper.run(ends))
     });
     let mut overriding = tokio::spawn(overriding.run(orders_out, sets.clone()));
-    let runner = Runner::new(engine, prober).overridden_by(overrides);
+    let runner = Runner::new(engine, prober).overridden_by(overrides).telling(journal.clone());
     let mut runner = tokio::spawn(runner.run(sets, queries_out, views_in));
     let source = tokio::spawn(source.run(hangup, asks_out));
     if let Some(listener) = settings.listener {
@@ -196,7 +206,31 @@ pub async fn run<P: Prober>(
         warn!("the kernel still has not answered the last pass; leaving");
     }
     info!(cause = ended.as_ref().ok(), "stopped: the table stays as it is");
+    if let Ok(cause) = &ended {
+        journal.tell(What::Stopped { cause: (*cause).to_owned() });
+    }
     ended.map(drop)
+}
+
+/// Tells what shows when one moment is compared with the next, until all others have ended.
+async fn observed(
+    journal: Journal,
+    mut views: watch::Receiver<Arc<HealthView>>,
+    mut reports: watch::Receiver<Arc<Report>>,
+) {
+    let mut last = Moment::default();
+    loop {
+        let (view, report) =
+            (Arc::clone(&views.borrow_and_update()), Arc::clone(&reports.borrow_and_update()));
+        observe(&mut last, &view, &report).into_iter().for_each(|what| journal.tell(what));
+        let changed = tokio::select! {
+            changed = views.changed() => changed,
+            changed = reports.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
 }
 
 fn on_own_thread(

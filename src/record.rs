@@ -44,12 +44,12 @@ pub enum Scope {
 }
 
 impl Scope {
-    fn file(&self, kind: Kind) -> String {
-        let name = kind.name;
+    /// A file in the state directory that is about this table: `events.jsonl`.
+    pub fn file_name(&self, name: &str, ending: &str) -> String {
         match self {
-            Self::Kernel => format!("{name}.json"),
-            Self::Namespace(namespace) => format!("{name}@{namespace}.json"),
-            Self::Memory => format!("{name}-memory.json"),
+            Self::Kernel => format!("{name}.{ending}"),
+            Self::Namespace(namespace) => format!("{name}@{namespace}.{ending}"),
+            Self::Memory => format!("{name}-memory.{ending}"),
         }
     }
 }
@@ -120,7 +120,7 @@ pub enum RecordError {
 impl<T: Serialize + DeserializeOwned + Clone + Default + PartialEq> Record<T> {
     /// The record of one kind for one table. Touches nothing yet.
     pub fn new(directory: impl Into<PathBuf>, kind: Kind, scope: &Scope) -> Self {
-        let (directory, file) = (directory.into(), scope.file(kind));
+        let (directory, file) = (directory.into(), scope.file_name(kind.name, "json"));
         Self { directory, file, kind, on_disk: OnDisk::Unclear }
     }
 

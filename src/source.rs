@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::control::status::{HeldReload, Policies, Refused, rfc3339};
+use crate::events::{Journal, What};
 use crate::policy::guard::{Guard, Removal};
 use crate::policy::load::{Loaded, load};
 use crate::policy::model::PolicySet;
@@ -70,12 +71,13 @@ pub struct Source {
     held: Option<Loaded>,
     sets: watch::Sender<Arc<PolicySet>>,
     policies: watch::Sender<Policies>,
+    journal: Journal,
 }
 
 impl Source {
     /// With the place they are read from, how much may go unasked, and those to begin with.
-    pub fn new(path: PathBuf, guard: Guard, first: Loaded) -> (Self, Outlets) {
-        announce(&first);
+    pub fn new(path: PathBuf, guard: Guard, first: Loaded, journal: Journal) -> (Self, Outlets) {
+        announce(&first, None, &journal);
         let policies = Policies {
             path: shown(&path),
             hash: first.set.hash.clone(),
@@ -88,7 +90,7 @@ impl Source {
         let (sets, sets_out) = watch::channel(Arc::new(first.set));
         let (policies, policies_out) = watch::channel(policies);
         let outlets = Outlets { sets: sets_out, policies: policies_out };
-        (Self { path, guard, held: None, sets, policies }, outlets)
+        (Self { path, guard, held: None, sets, policies, journal }, outlets)
     }
 
     /// Reloads after every change below the path, on SIGHUP and before each answer; never ends.
@@ -134,7 +136,7 @@ impl Source {
             }
             Some(held) => {
                 info!(hash, by, "held reload confirmed");
-                self.put_in_force(held);
+                self.put_in_force(held, Some(by));
                 Ok(())
             }
         }
@@ -170,7 +172,7 @@ impl Source {
         } else if self.guard.holds(&removal) {
             self.hold(loaded, removal, asked);
         } else {
-            self.put_in_force(loaded);
+            self.put_in_force(loaded, None);
         }
     }
 
@@ -186,6 +188,10 @@ impl Source {
             hash,
             "reload held: it would remove {removal}; the policies before it stay in force; `pointsman confirm` shows its plan and accepts it"
         );
+        if !known {
+            let (hash, removal) = (hash.clone(), removal.to_string());
+            self.journal.tell(What::ReloadHeld { hash, removal });
+        }
         self.policies.send_modify(|policies| {
             policies.refused = None;
             if !known {
@@ -195,8 +201,8 @@ impl Source {
         self.held = Some(loaded);
     }
 
-    fn put_in_force(&mut self, loaded: Loaded) {
-        announce(&loaded);
+    fn put_in_force(&mut self, loaded: Loaded, confirmed_by: Option<&str>) {
+        announce(&loaded, confirmed_by, &self.journal);
         self.held = None;
         self.policies.send_modify(|policies| {
             policies.hash.clone_from(&loaded.set.hash);
@@ -220,6 +226,7 @@ impl Source {
         for problem in &problems {
             error!("{problem}");
         }
+        self.journal.tell(What::ReloadRefused { problems: problems.clone() });
         let at = rfc3339(wall());
         self.held = None;
         self.policies.send_modify(|policies| {
@@ -234,7 +241,7 @@ fn shown(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn announce(loaded: &Loaded) {
+fn announce(loaded: &Loaded, confirmed_by: Option<&str>, journal: &Journal) {
     let set = &loaded.set;
     let services: usize = set.policies.iter().map(|policy| policy.services.len()).sum();
     info!(
@@ -244,6 +251,12 @@ fn announce(loaded: &Loaded) {
         targets = set.targets.len(),
         "policies loaded"
     );
+    journal.tell(What::Reload {
+        hash: set.hash.clone(),
+        policies: set.policies.len(),
+        services,
+        confirmed_by: confirmed_by.map(str::to_owned),
+    });
     for lint in &loaded.lints {
         warn!("{lint}");
     }
@@ -282,7 +295,7 @@ checks: []
         fs::write(&file, POLICY).unwrap();
         let path = directory.path().to_owned();
         let first = load(&path).map_err(|problems| problems[0].to_string()).unwrap();
-        let (source, outlets) = Source::new(path, Guard::Off, first);
+        let (source, outlets) = Source::new(path, Guard::Off, first, Journal::default());
         let mut sets = outlets.sets;
         let (_asks, asks) = mpsc::channel(1);
         fs::write(&file, POLICY.replace("192.0.2.10", "192.0.2.11")).unwrap();
@@ -304,7 +317,8 @@ real_servers: [192.0.2.10]
         fs::write(directory.path().join("www.yaml"), SUSPICIOUS).unwrap();
         let first = load(directory.path()).map_err(|problems| problems[0].to_string()).unwrap();
         assert!(!first.lints.is_empty());
-        let (mut source, outlets) = Source::new(directory.path().to_owned(), Guard::Off, first);
+        let path = directory.path().to_owned();
+        let (mut source, outlets) = Source::new(path, Guard::Off, first, Journal::default());
         fs::write(directory.path().join("bad.yaml"), "virtual_services: []").unwrap();
         source.reload(true).await;
         let refused = outlets.policies.borrow().refused.clone().unwrap().problems;

@@ -44,6 +44,8 @@ pub enum Command {
     Overrides(Ask),
     /// Explain why a real server has the weight it has
     Explain(Explain),
+    /// Show what happened: transitions, changes, repairs, reloads, overrides, alarms
+    Events(Events),
     /// Show the plan of a reload that is held, and put it in force
     Confirm(Confirm),
     /// Let the verdicts count that the blast-radius limit holds: the failures are real
@@ -299,6 +301,29 @@ pub struct Explain {
     /// How to ask.
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// `pointsman events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Directory for what must survive a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pointsman")]
+    pub state_dir: PathBuf,
+    /// The table they are about
+    #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
+    pub ipvs: Table,
+    /// Network namespace they are about
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// How far back; all that are kept if longer ago than the first
+    #[arg(long, value_name = "DURATION", default_value = "1day", value_parser = term)]
+    pub since: Duration,
+    /// Go on with those to come, until interrupted
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Format of the answer; json is one object a line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// `pointsman confirm`.

@@ -21,6 +21,7 @@ use crate::control::client;
 use crate::control::status::{Facts, Status};
 use crate::control::text::render;
 use crate::daemon::{self, Settings};
+use crate::events::Journal;
 use crate::ipvs::memory::Memory;
 use crate::ipvs::model::{Change, Table};
 use crate::ipvs::{Ipvs, IpvsError};
@@ -93,6 +94,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
         Failure::text(format!("cannot listen on {}: {error}", socket.display()))
     })?;
     Ok(Settings {
+        journal: Journal::default(),
         path,
         guard: Guard::Off,
         first,

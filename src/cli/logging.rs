@@ -8,10 +8,10 @@ use std::io;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
 use super::args::{Log, LogFormat};
-use super::log_file::LogFile;
 use super::log_text::TextFields;
+use super::{Failure, complain};
+use crate::bounded_file::BoundedFile;
 
 /// Lines that may wait to be written.
 const WAITING_LINES: usize = 20_000;
@@ -25,9 +25,11 @@ pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
         .thread_name("log");
     let ((writer, guard), colour) = match &log.log_file {
         Some(path) => {
-            let file = LogFile::open(path, log.log_max_size, log.log_keep).map_err(|error| {
-                Failure::text(format!("cannot open the log file {}: {error}", path.display()))
-            })?;
+            let lost = |text: &str| complain(&format!("pointsman: log {text}"));
+            let file =
+                BoundedFile::open(path, log.log_max_size, log.log_keep, lost).map_err(|error| {
+                    Failure::text(format!("cannot open the log file {}: {error}", path.display()))
+                })?;
             (queue.finish(file), false)
         }
         None => (queue.finish(io::stderr()), super::colour(&io::stderr())),

@@ -5,8 +5,8 @@ mod check;
 mod confirm;
 mod demo;
 mod doctor;
+mod events;
 mod explain;
-mod log_file;
 mod log_text;
 mod logging;
 mod open;
@@ -57,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Enable(args) => overrides::enable(args),
         Command::Overrides(args) => overrides::list(&args),
         Command::Explain(args) => explain::explain(args),
+        Command::Events(args) => events::events(&args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
         Command::Doctor(args) => doctor::doctor(&args),

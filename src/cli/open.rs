@@ -52,10 +52,14 @@ pub(super) fn store(common: &Common) -> Record<Owned> {
 
 /// Which table what is recorded belongs to.
 pub(super) fn scope(common: &Common) -> Scope {
-    match (common.ipvs, &common.netns) {
+    scope_of(common.ipvs, common.netns.as_deref())
+}
+
+pub(super) fn scope_of(table: Table, netns: Option<&str>) -> Scope {
+    match (table, netns) {
         (Table::Memory, _) => Scope::Memory,
         (Table::Kernel, None) => Scope::Kernel,
-        (Table::Kernel, Some(name)) => Scope::Namespace(name.clone()),
+        (Table::Kernel, Some(name)) => Scope::Namespace(name.to_owned()),
     }
 }
 

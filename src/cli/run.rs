@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -17,6 +17,7 @@ use super::args::{Common, Run, Table};
 use super::{Exit, Failure, logging, open, runtime};
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
+use crate::events::{Journal, What, file};
 use crate::ipvs::rehearsal::Rehearsal;
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::policy::guard::Guard;
@@ -31,6 +32,8 @@ use crate::record::{Kind, Record};
 
 /// Descriptors that are not for probes: log, socket, netlink, watches, clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
+/// How long the last events may take to be written.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// As many probe sockets as anybody needs.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
@@ -54,6 +57,13 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
+    let journal = Journal::default();
+    let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
+    journal.tell(What::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        dry_run: args.dry_run,
+    });
     let settings = Settings {
         path: args.common.policies.clone(),
         guard: if args.yes { Guard::Off } else { args.reload_guard },
@@ -68,6 +78,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         resync: args.resync,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
+        journal: journal.clone(),
         seed: rand::random(),
         facts: Facts {
             started: wall(),
@@ -94,6 +105,12 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     if let Some(socket) = socket {
         // One that stays is replaced at the next start.
         let _ = fs::remove_file(socket);
+    }
+    drop(runtime);
+    drop(journal);
+    // Its writer ends when nobody is left who could tell anything.
+    if let Some(events) = events {
+        let _ = events.recv_timeout(LAST_EVENTS);
     }
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
 }
@@ -147,6 +164,16 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
     let (recorded, record) = recorded(common, HEALTH, dry_run);
     let recalled = Recalled::of(recorded, Clocks { now: now(), wall: wall() });
     (recalled, record)
+}
+
+/// Events that cannot be kept do not stop the start.
+fn keep_events(common: &Common, journal: &Journal) -> Option<mpsc::Receiver<()>> {
+    let path = file::path(&common.state_dir, &open::scope(common));
+    let kept = file::keep(&path, journal.listen());
+    kept.inspect_err(
+        |error| warn!(path = %path.display(), %error, "events are not kept: cannot open their file"),
+    )
+    .ok()
 }
 
 fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {

@@ -27,7 +27,8 @@ pub struct Facts {
     pub interfaces: Seen<Vec<Interface>>,
     /// The interface of the default route for IPv4.
     pub default_route: Option<String>,
-    /// Virtual addresses of the policies that a route makes this machine's own.
+    /// Virtual addresses of the policies that a route makes this machine's own, although no
+    /// interface that is up has them.
     pub routed_here: BTreeSet<IpAddr>,
     /// The table, and what belongs to it.
     pub ipvs: Seen<IpvsFacts>,
@@ -188,14 +189,14 @@ impl Facts {
     }
 
     /// The interface that holds this address.
-    pub fn holder(&self, address: IpAddr) -> Option<&str> {
+    pub fn holder(&self, address: IpAddr) -> Option<&Interface> {
         let holds = |it: &&Interface| it.addresses.iter().any(|(own, _)| *own == address);
-        self.interfaces.iter().flatten().find(holds).map(|it| it.name.as_str())
+        self.interfaces.iter().flatten().find(holds)
     }
 
     /// Whether packets to this address are for this machine.
     pub fn is_local(&self, address: IpAddr) -> bool {
-        self.holder(address).is_some() || self.routed_here.contains(&address)
+        self.holder(address).is_some_and(|it| it.up) || self.routed_here.contains(&address)
     }
 
     /// Whether a process of one of these names runs; the first of them.

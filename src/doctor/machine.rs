@@ -1,7 +1,7 @@
 //! Looks at this machine, and changes nothing on it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -19,6 +19,9 @@ use crate::ipvs::{Ipvs, IpvsError};
 /// File systems in memory, by the numbers of statfs(2).
 const VOLATILE: [(u64, &str); 3] =
     [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs"), (0x794c_7630, "overlayfs, of a container")];
+
+/// Any port will do.
+const DISCARD: u16 = 9;
 
 /// What a look needs to be told.
 #[derive(Debug)]
@@ -59,8 +62,9 @@ pub fn look(root: &Root, question: Question<'_>) -> Facts {
         processes: root.processes(),
         state: state(question.state_dir),
     };
-    let routed =
-        |address: &IpAddr| facts.holder(*address).is_none() && is_routed_here(&facts, *address);
+    let routed = |address: &IpAddr| {
+        facts.holder(*address).is_none_or(|it| !it.up) && is_routed_here(&facts, *address)
+    };
     facts.routed_here = question.addresses.into_iter().filter(routed).collect();
     facts
 }
@@ -108,11 +112,20 @@ fn ip(storage: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|it| it.ip().into()))
 }
 
-/// A socket can be bound to what a local route covers, and to anything if a sysctl says so.
+/// The way to an address of this machine begins at that address. Where it need not (IPv6), a socket
+/// can be bound to it, unless a sysctl lets sockets be bound to anything. Nothing is sent.
 fn is_routed_here(facts: &Facts, address: IpAddr) -> bool {
-    let version = if address.is_ipv4() { "ipv4" } else { "ipv6" };
-    let any = facts.number(&format!("net.{version}.ip_nonlocal_bind"));
-    any.unwrap_or(0) == 0 && UdpSocket::bind((address, 0)).is_ok()
+    let (any, version): (IpAddr, _) = match address {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), "ipv4"),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED.into(), "ipv6"),
+    };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, DISCARD))?;
+        socket.local_addr()
+    });
+    let binds_anything = facts.number(&format!("net.{version}.ip_nonlocal_bind")).unwrap_or(0) != 0;
+    source.is_ok_and(|source| source.ip() == address)
+        || !binds_anything && UdpSocket::bind((address, 0)).is_ok()
 }
 
 fn state(path: &Path) -> StateDirectory {
@@ -133,4 +146,28 @@ fn volatile(path: &Path) -> Option<String> {
     let kind = u64::try_from(kind).unwrap_or(kind as u64) & 0xffff_ffff;
     let found = VOLATILE.into_iter().find(|(number, _)| *number == kind);
     found.map(|(_, name)| format!("on {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_finds_itself() {
+        let state = tempfile::tempdir().unwrap();
+        let question = Question {
+            netns: None,
+            bad_policies: None,
+            // All of 127.0.0.0/8 is local by a route; nobody has an address for documentation.
+            addresses: ["127.0.0.77", "203.0.113.77"].map(|it| it.parse().unwrap()).to_vec(),
+            state_dir: state.path(),
+            daemon: Daemon::Absent("there is none".to_owned()),
+        };
+        let facts = look(&Root::new("/"), question);
+        assert!(!facts.release.is_empty());
+        assert_eq!(facts.holder("127.0.0.1".parse().unwrap()).unwrap().name, "lo");
+        assert_eq!(facts.routed_here, ["127.0.0.77".parse().unwrap()].into());
+        let DirectoryState::Directory { writable, .. } = facts.state.state else { panic!() };
+        assert!(writable && facts.process.is_none());
+    }
 }

@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::{error, info, warn};
 
 use super::names::{self, NameError};
+use crate::events::{Journal, What};
 use crate::policy::model::PolicySet;
 use crate::reconcile::overrides::{Action, Override, Overrides};
 use crate::record::{Record, RecordError};
@@ -96,6 +97,7 @@ pub struct Overriding {
     behind: bool,
     /// Those that were reported to apply to nothing.
     strays: BTreeSet<(String, String)>,
+    journal: Journal,
 }
 
 /// Where the record is.
@@ -126,13 +128,20 @@ impl Overriding {
     pub fn new(
         recorded: Overrides,
         record: Option<Record<Overrides>>,
+        journal: Journal,
     ) -> (Self, watch::Receiver<Arc<Overrides>>) {
         let (shared, out) = watch::channel(Arc::default());
         let disk = record.map_or(Disk::Memory, Disk::Idle);
-        let mut overriding =
-            Self { overrides: recorded, shared, disk, behind: false, strays: BTreeSet::new() };
+        let mut overriding = Self {
+            overrides: recorded,
+            shared,
+            disk,
+            behind: false,
+            strays: BTreeSet::new(),
+            journal,
+        };
         for (policy, real_server, entry) in overriding.overrides.expire(wall()) {
-            told_end(&policy, &real_server, &entry);
+            told_end(&overriding.journal, &policy, &real_server, &entry);
             overriding.behind = true;
         }
         for (policy, real_server, entry) in overriding.overrides.iter() {
@@ -289,9 +298,23 @@ impl Overriding {
         change(&mut self.overrides, &done);
         self.shared.send_replace(Arc::new(self.overrides.clone()));
         match &done.after {
-            Some(entry) => told(&done.policy, &done.real_server, entry, "override"),
+            Some(entry) => {
+                told(&done.policy, &done.real_server, entry, "override");
+                self.journal.tell(What::Override {
+                    policy: done.policy.clone(),
+                    real_server: done.real_server.clone(),
+                    action: entry.action.to_string(),
+                    by,
+                    until: entry.until.map(shown),
+                    reason: entry.reason.clone(),
+                });
+            }
             None => {
                 info!(policy = done.policy, real_server = done.real_server, by, "override removed");
+                if let Some(before) = &done.before {
+                    let (policy, real_server) = (&done.policy, &done.real_server);
+                    self.journal.tell(ended(policy, real_server, before, Some(by)));
+                }
             }
         }
         // A client that hung up sees it in the status.
@@ -305,7 +328,7 @@ impl Overriding {
         }
         self.shared.send_replace(Arc::new(self.overrides.clone()));
         for (policy, real_server, entry) in ended {
-            told_end(&policy, &real_server, &entry);
+            told_end(&self.journal, &policy, &real_server, &entry);
         }
         self.behind = true;
         self.catch_up();
@@ -359,14 +382,24 @@ fn entry(wish: Wish, by: &str) -> Option<Override> {
 
 fn told(policy: &str, real_server: &str, entry: &Override, what: &str) {
     let (action, by) = (entry.action, &entry.by);
-    let until = entry.until.map(|until| humantime::format_rfc3339_seconds(until).to_string());
+    let until = entry.until.map(shown);
     let reason = entry.reason.as_deref();
     info!(policy, real_server, %action, by, until, reason, "{what}");
 }
 
-fn told_end(policy: &str, real_server: &str, entry: &Override) {
+fn told_end(journal: &Journal, policy: &str, real_server: &str, entry: &Override) {
     let (action, by) = (entry.action, &entry.by);
     info!(policy, real_server, %action, by, "override ended: its time is up");
+    journal.tell(ended(policy, real_server, entry, None));
+}
+
+fn ended(policy: &str, real_server: &str, entry: &Override, by: Option<String>) -> What {
+    let (policy, real_server) = (policy.to_owned(), real_server.to_owned());
+    What::OverrideEnded { policy, real_server, action: entry.action.to_string(), by }
+}
+
+fn shown(at: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock: overrides end by the wall clock")]

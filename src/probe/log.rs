@@ -4,22 +4,42 @@ use tracing::{error, field, info, warn};
 
 use super::blast_limit::{Event, Extent};
 use super::engine::{Engine, Slot, Turned};
+use crate::events::{Journal, What};
 use crate::health::Health;
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, TargetId};
 use crate::reconcile::view::Alarm;
 
 /// How many policies that share a target a line names.
 const NAMED_USERS: usize = 10;
 
 /// A verdict that changed: one line, and one more for a hold that begins.
-pub(super) fn turned(engine: &Engine, users: &[String], turned: &Turned) {
+pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: &Turned) {
     let set = engine.policies();
     let slot = &engine.slots()[turned.target.0 as usize];
     let reason = slot.last.as_ref().map_or("", |last| last.outcome.detail.as_str());
     let target = set.target(turned.target);
     let (from, to) = (turned.transition.from, turned.transition.to);
     let check = target.check.kind.name();
-    let policy = users[turned.target.0 as usize].as_str();
+    let policy = users.shown(set, turned.target);
+    let policy = policy.as_str();
+    let policies = users.names(set, turned.target);
+    let address = target.address.to_string();
+    if let Some(hold) = turned.hold {
+        journal.tell(What::Flapping {
+            policies: policies.clone(),
+            address: address.clone(),
+            check: check.to_owned(),
+            hold_seconds: hold.as_secs(),
+        });
+    }
+    journal.tell(What::Transition {
+        policies,
+        address,
+        check: check.to_owned(),
+        from,
+        to,
+        reason: reason.to_owned(),
+    });
     let hold = turned.hold.map(|hold| field::display(humantime::format_duration(hold)));
     if let (Some(hold), Some(flaps)) = (hold, &slot.flaps) {
         let (changes, holds) = (flaps.changes.len(), flaps.trips);
@@ -39,26 +59,32 @@ pub(super) fn turned(engine: &Engine, users: &[String], turned: &Turned) {
 }
 
 /// What has become of the blast-radius limit, if anything has.
-pub(super) fn limit(engine: &mut Engine) {
+pub(super) fn limit(engine: &mut Engine, journal: &Journal) {
     let all = engine.slots().len();
     match engine.take_limit_event() {
-        Some(Event::Tripped(Extent { lost, addresses, targets: held })) => error!(
-            lost,
-            addresses,
-            held,
-            targets = all,
-            "BLAST-RADIUS LIMIT: so much turned down at once that this director is more likely \
-             ill than all of it; the table is held. Look at its network first; if the \
-             failures are real: `pointsman release`"
-        ),
-        Some(Event::Ended(Extent { lost, addresses, targets: held })) => warn!(
-            lost,
-            addresses,
-            held,
-            targets = all,
-            "the blast-radius limit is over: most have recovered; the others count as down \
-             from their next failure on"
-        ),
+        Some(Event::Tripped(Extent { lost, addresses, targets: held })) => {
+            error!(
+                lost,
+                addresses,
+                held,
+                targets = all,
+                "BLAST-RADIUS LIMIT: so much turned down at once that this director is more \
+                 likely ill than all of it; the table is held. Look at its network first; if the \
+                 failures are real: `pointsman release`"
+            );
+            journal.tell(What::BlastLimit { lost, addresses });
+        }
+        Some(Event::Ended(Extent { lost, addresses, targets: held })) => {
+            warn!(
+                lost,
+                addresses,
+                held,
+                targets = all,
+                "the blast-radius limit is over: most have recovered; the others count as down \
+                 from their next failure on"
+            );
+            journal.tell(What::BlastLimitOver { released_by: None });
+        }
         None => {}
     }
 }
@@ -80,28 +106,37 @@ pub(super) fn recalled(engine: &Engine) {
     }
 }
 
-/// For each target the names of the policies that use it: the first few, and how many more.
-pub(super) fn users(set: &PolicySet) -> Vec<String> {
-    let mut users: Vec<Vec<&str>> = vec![Vec::new(); set.targets.len()];
-    let mut counts = vec![0_usize; set.targets.len()];
-    let mut seen = vec![usize::MAX; set.targets.len()];
-    for (number, policy) in set.policies.iter().enumerate() {
-        for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
-            let target = target.0 as usize;
-            if std::mem::replace(&mut seen[target], number) == number {
-                continue;
-            }
-            counts[target] += 1;
-            if counts[target] <= NAMED_USERS {
-                users[target].push(&policy.name);
+/// For each target of a set the policies that use it.
+#[derive(Debug, Default)]
+pub(super) struct Users(Vec<Vec<u32>>);
+
+impl Users {
+    pub(super) fn of(set: &PolicySet) -> Self {
+        let mut users: Vec<Vec<u32>> = vec![Vec::new(); set.targets.len()];
+        for (number, policy) in (0..).zip(&set.policies) {
+            for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
+                let users = &mut users[target.0 as usize];
+                if users.last() != Some(&number) {
+                    users.push(number);
+                }
             }
         }
+        Self(users)
     }
-    let told = |(names, count): (Vec<&str>, usize)| match count.saturating_sub(NAMED_USERS) {
-        0 => names.join(","),
-        more => format!("{} and {more} more", names.join(",")),
-    };
-    users.into_iter().zip(counts).map(told).collect()
+
+    fn names(&self, set: &PolicySet, target: TargetId) -> Vec<String> {
+        let name = |number: &u32| set.policies[*number as usize].name.clone();
+        self.0[target.0 as usize].iter().map(name).collect()
+    }
+
+    /// The first few, and how many more.
+    fn shown(&self, set: &PolicySet, target: TargetId) -> String {
+        let names = self.names(set, target);
+        match names.len().saturating_sub(NAMED_USERS) {
+            0 => names.join(","),
+            more => format!("{} and {more} more", names[..NAMED_USERS].join(",")),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -128,9 +163,11 @@ checks: [{{ tcp: {{ port: 80 }} }}]
         std::fs::write(directory.path().join("many.yaml"), yaml.join("---\n")).unwrap();
         let loaded = load(directory.path());
         let set = loaded.unwrap_or_else(|problems| panic!("{}", problems[0])).set;
+        let users = Users::of(&set);
         assert_eq!(
-            users(&set)[..3],
+            [0, 1, 2].map(|target| users.shown(&set, TargetId(target))),
             ["p0,p1,p2,p3,p4,p5,p6,p7,p8,p9 and 3 more", "p0,p1", "p2,p3"],
         );
+        assert_eq!(users.names(&set, TargetId(0)).len(), 13);
     }
 }

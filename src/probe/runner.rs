@@ -19,6 +19,7 @@ use super::engine::{Engine, ProbeId, Slot, Start};
 use super::knowledge::Knowledge;
 use super::log;
 use super::outcome::Outcome;
+use crate::events::{Journal, What};
 use crate::health::OutcomeKind;
 use crate::policy::model::PolicySet;
 use crate::reconcile::overrides::Overrides;
@@ -88,8 +89,9 @@ pub struct Runner<P> {
     handles: HashMap<ProbeId, AbortHandle>,
     by_task: HashMap<tokio::task::Id, (ProbeId, SocketAddr)>,
     lateness: Lateness,
-    /// Names of the policies that use each target, for the log.
-    users: Vec<String>,
+    /// The policies that use each target, for the log.
+    users: log::Users,
+    journal: Journal,
     /// Targets whose last attempt said nothing about them.
     inconclusive: HashSet<SocketAddr>,
     /// What operators said, for the views.
@@ -106,7 +108,8 @@ impl<P: Prober> Runner<P> {
             handles: HashMap::new(),
             by_task: HashMap::new(),
             lateness: Lateness::default(),
-            users: Vec::new(),
+            users: log::Users::default(),
+            journal: Journal::default(),
             inconclusive: HashSet::new(),
             overrides: watch::channel(Arc::default()).1,
         }
@@ -116,6 +119,12 @@ impl<P: Prober> Runner<P> {
     #[must_use]
     pub fn overridden_by(self, overrides: watch::Receiver<Arc<Overrides>>) -> Self {
         Self { overrides, ..self }
+    }
+
+    /// Tells what turns.
+    #[must_use]
+    pub fn telling(self, journal: Journal) -> Self {
+        Self { journal, ..self }
     }
 
     /// Probes until the senders of policies or queries are gone.
@@ -154,14 +163,14 @@ impl<P: Prober> Runner<P> {
     }
 
     fn set_policies(&mut self, set: Arc<PolicySet>, views: &watch::Sender<Arc<HealthView>>) {
-        self.users = log::users(&set);
+        self.users = log::Users::of(&set);
         self.inconclusive.clear();
         for id in self.engine.set_policies(set, now()) {
             if let Some(handle) = self.handles.get(&id) {
                 handle.abort();
             }
         }
-        log::limit(&mut self.engine);
+        log::limit(&mut self.engine, &self.journal);
         self.publish(views);
     }
 
@@ -188,6 +197,7 @@ impl<P: Prober> Runner<P> {
                         targets,
                         "released by hand: what the blast-radius limit held counts as down"
                     );
+                    self.journal.tell(What::BlastLimitOver { released_by: Some(by) });
                 }
                 _ = answer.send(alarm);
                 return alarm.is_some();
@@ -234,9 +244,9 @@ impl<P: Prober> Runner<P> {
         }
         let turned = self.engine.finish(id, outcome, now());
         if let Some(turned) = &turned {
-            log::turned(&self.engine, &self.users, turned);
+            log::turned(&self.engine, &self.users, &self.journal, turned);
         }
-        log::limit(&mut self.engine);
+        log::limit(&mut self.engine, &self.journal);
         turned.is_some()
     }
 

@@ -20,6 +20,7 @@ use super::ownership::Owned;
 use super::plan::{Plan, mark_repairs, plan};
 use super::standing::{Clocks, Recorded, Standing};
 use super::view::HealthView;
+use crate::events::{Journal, What};
 use crate::ipvs::model::{DestinationKey, Service, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::policy::guard::{Destinations, Guard, Removal};
@@ -94,6 +95,7 @@ pub struct Driver {
     /// The last plan met a table other than the one it was made for.
     surprised: bool,
     report: Report,
+    journal: Journal,
 }
 
 impl Driver {
@@ -120,7 +122,14 @@ impl Driver {
             believed: None,
             surprised: false,
             report,
+            journal: Journal::default(),
         }
+    }
+
+    /// Tells what it does.
+    #[must_use]
+    pub fn telling(self, journal: Journal) -> Self {
+        Self { journal, ..self }
     }
 
     /// Goes on where the last run was; `record` keeps what there is to know of it from now on.
@@ -292,7 +301,7 @@ impl Driver {
         let recorded = claimed.and_then(|()| self.record(settled));
         self.surprised = applied.surprises > 0;
         self.account(&plan, &applied);
-        log_done(&plan, &applied);
+        tell_done(&self.journal, &plan, &applied);
         self.report.plan = Arc::new(plan);
         recorded
     }
@@ -332,6 +341,11 @@ impl Driver {
                 let example = applied.failures.iter().find(|it| it.error == *error);
                 let step = example.map(|it| plan.steps[it.step].to_string()).unwrap_or_default();
                 error!(steps, reason = %error, "refused: {step}");
+                self.journal.tell(What::Refused {
+                    change: step,
+                    changes: steps,
+                    reason: error.to_string(),
+                });
             }
         }
     }
@@ -345,19 +359,22 @@ impl Driver {
     }
 }
 
-/// One line per change that was made, in the words of the plan.
-fn log_done(plan: &Plan, applied: &Applied) {
+/// One line and one event per change that was made, in the words of the plan.
+fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied) {
     let mut undone = applied.undone.iter().peekable();
     for (index, step) in plan.steps.iter().enumerate() {
         if undone.next_if_eq(&&index).is_some() {
             continue;
         }
-        let service = step.change.service();
-        let destination = step.destination().map(tracing::field::display);
+        let change = step.to_string();
+        let service = step.change.service().to_string();
+        let destination = step.destination().map(|destination| destination.to_string());
         if step.repair {
-            warn!(%service, destination, "drift repaired: {step}");
+            warn!(service, destination, "drift repaired: {change}");
+            journal.tell(What::Repair { service, destination, change });
         } else {
-            info!(%service, destination, "{step}");
+            info!(service, destination, "{change}");
+            journal.tell(What::Change { service, destination, change });
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::doctor::facts::{Facts, Interface};
 use crate::ipvs::model::ServiceKey;
 
 /// Programs that move addresses between machines.
-pub(super) const MOVERS: [&str; 5] = ["keepalived", "pacemakerd", "ucarp", "vrrpd", "bird"];
+pub(super) const MOVERS: [&str; 4] = ["keepalived", "pacemakerd", "ucarp", "vrrpd"];
 
 pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = match &case.facts.interfaces {
@@ -26,8 +26,21 @@ fn held(case: &Case<'_>) -> Vec<Finding> {
 fn virtual_address(facts: &Facts, address: IpAddr, policy: &str) -> Finding {
     const ID: &str = "virtual-address";
     let subject = address.to_string();
-    if let Some(interface) = facts.holder(address) {
-        return Finding::ok(ID, subject, format!("on {interface}"));
+    match facts.holder(address) {
+        Some(Interface { name, up: true, .. }) => {
+            return Finding::ok(ID, subject, format!("on {name}"));
+        }
+        Some(_) if facts.is_local(address) => {}
+        Some(Interface { name, .. }) => {
+            return Finding::new(Severity::Error, ID, subject)
+                .is(format!("on {name}, which is down"))
+                .should("on an interface that is up")
+                .why(format!(
+                    "so it is no address of this machine: policy {policy} gets no packets"
+                ))
+                .run(facts.here(&format!("ip link set {name} up")));
+        }
+        None => {}
     }
     if facts.is_local(address) {
         return Finding::ok(ID, subject, "a local route makes it this machine's");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Case, Finding, Severity};
+use super::{Case, Finding, IPVS, Severity};
 use crate::doctor::facts::Daemon;
 use crate::probe::target::{CheckKind, Target};
 
@@ -14,6 +14,7 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
     let mut findings = vec![module(case, "ip-vs", "IPVS", "ip_vs", "every virtual service")];
     findings.extend(needed(case));
     findings.extend(table(case));
+    findings.extend(sysctls(case));
     findings.extend(capability(case));
     findings.extend(icmp(case));
     findings
@@ -87,10 +88,29 @@ fn table(case: &Case<'_>) -> Option<Finding> {
     )
 }
 
+/// The module brings them, but not into every network namespace (those of containers).
+fn sysctls(case: &Case<'_>) -> Option<Finding> {
+    let facts = case.facts;
+    let seen = facts.sysctls.keys().any(|name| name.starts_with(IPVS));
+    if seen || !facts.modules.present.contains("ip_vs") {
+        return None;
+    }
+    let reason = "/proc/sys/net/ipv4/vs is not there, or empty";
+    Some(
+        Finding::unseen("ipvs-sysctls", "net.ipv4.vs", reason)
+            .should("as it is in the first network namespace")
+            .why("what becomes of connections to real servers that are gone is not known"),
+    )
+}
+
 fn capability(case: &Case<'_>) -> Option<Finding> {
     const SUBJECT: &str = "CAP_NET_ADMIN";
-    let has = case.facts.process.as_ref()?.capabilities >> NET_ADMIN & 1 == 1;
     let Daemon::Running { pid, .. } = case.facts.daemon else { return None };
+    let Some(process) = &case.facts.process else {
+        let reason = format!("the daemon's process (pid {pid}) is not to be seen from here");
+        return Some(Finding::unseen("cap-net-admin", SUBJECT, &reason));
+    };
+    let has = process.capabilities >> NET_ADMIN & 1 == 1;
     Some(match has {
         true => Finding::ok("cap-net-admin", SUBJECT, format!("the daemon (pid {pid}) has it")),
         false => Finding::new(Severity::Error, "cap-net-admin", SUBJECT)

@@ -19,6 +19,9 @@ use super::finding::{Finding, Severity};
 use crate::ipvs::model::{DestinationConfig, Family, Forwarding, ServiceKey};
 use crate::policy::model::{Policy, PolicySet, VirtualService};
 
+/// Where the sysctls of IPVS are.
+const IPVS: &str = "net.ipv4.vs.";
+
 /// Everything that was looked at, the worst first. Without policies only what matters to any of
 /// them.
 pub fn findings(facts: &Facts, policies: Option<&PolicySet>) -> Vec<Finding> {
@@ -79,9 +82,13 @@ impl<'a> Case<'a> {
     }
 
     /// A boolean of `/proc/sys` that must be on: a finding of this severity, with this reason,
-    /// where it is not.
+    /// where it is not. Those of IPVS are missed all together, see [`kernel`].
     fn on(&self, severity: Severity, id: &'static str, name: &str, why: &str) -> Option<Finding> {
-        Some(match self.facts.number(name)? {
+        let Some(value) = self.facts.number(name) else {
+            let unseen = Finding::unseen(id, name, "there is no such sysctl").should("1").why(why);
+            return Some(unseen).filter(|_| !name.starts_with(IPVS));
+        };
+        Some(match value {
             0 => Finding::new(severity, id, name)
                 .is("0")
                 .should("1")

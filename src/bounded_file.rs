@@ -1,35 +1,43 @@
-//! A log file of bounded size: `PATH`, and `keep` older ones as `PATH.1` (the newest) and so on.
+//! A file of lines with a bounded size: `PATH`, and `keep` older ones as `PATH.1` (the newest) and
+//! so on.
 //!
-//! A write never fails the daemon: a full disk or a lost directory costs log lines, not traffic,
-//! and standard error is told once. The file is opened anew when somebody else has moved it away.
+//! A write never fails the daemon: a full disk or a lost directory costs lines, not traffic, and
+//! whoever opened it is told once. The file is opened anew when somebody else has moved it away.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::complain;
-
-/// The log file; one write is one line.
+/// Such a file; one write is one line.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub struct BoundedFile {
     path: PathBuf,
     max_size: u64,
     keep: u32,
     file: File,
     size: u64,
-    /// Lines are being lost, and standard error knows.
+    /// Where to say that lines are being lost.
+    complain: fn(&str),
+    /// They are, and it was said.
     losing: bool,
 }
 
-impl LogFile {
-    /// Opens or creates the file for appending.
+impl BoundedFile {
+    /// Opens or creates the file for appending. `max_size` is in bytes; `complain` is told when
+    /// lines begin to be lost.
     ///
     /// # Errors
     /// Those of the file system.
-    pub(super) fn open(path: &Path, max_size: u64, keep: u32) -> io::Result<Self> {
+    pub fn open(path: &Path, max_size: u64, keep: u32, complain: fn(&str)) -> io::Result<Self> {
         let (file, size) = open(path)?;
-        Ok(Self { path: path.to_owned(), max_size, keep, file, size, losing: false })
+        Ok(Self { path: path.to_owned(), max_size, keep, file, size, complain, losing: false })
+    }
+
+    /// The files it consists of, the oldest first; those that are missing are left out by whoever
+    /// reads them.
+    pub fn paths(path: &Path, keep: u32) -> impl Iterator<Item = PathBuf> + '_ {
+        (1..=keep).rev().map(|number| numbered(path, number)).chain([path.to_owned()])
     }
 
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
@@ -45,12 +53,12 @@ impl LogFile {
         Ok(())
     }
 
-    /// Tells standard error when lines begin to be lost; nobody there is no failure either.
+    /// Says when lines begin to be lost.
     fn note(&mut self, written: io::Result<()>) {
         let lost = written.err();
         if let (Some(error), false) = (&lost, self.losing) {
             let path = self.path.display();
-            complain(&format!("pointsman: log lines are lost: cannot write to {path}: {error}"));
+            (self.complain)(&format!("lines are lost: cannot write to {path}: {error}"));
         }
         self.losing = lost.is_some();
     }
@@ -63,9 +71,9 @@ impl LogFile {
         }
         for number in (1..self.keep).rev() {
             // A gap in the sequence is no reason to stop.
-            let _ = fs::rename(self.numbered(number), self.numbered(number + 1));
+            let _ = fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1));
         }
-        fs::rename(&self.path, self.numbered(1))?;
+        fs::rename(&self.path, numbered(&self.path, 1))?;
         self.reopen()
     }
 
@@ -80,12 +88,12 @@ impl LogFile {
             _ => true,
         }
     }
+}
 
-    fn numbered(&self, number: u32) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
-    }
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{number}"));
+    name.into()
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
@@ -94,7 +102,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     Ok((file, size))
 }
 
-impl Write for LogFile {
+impl Write for BoundedFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.write_line(line);
         self.note(written);
@@ -118,7 +126,7 @@ mod tests {
     fn size_and_number_stay_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&path, 30, 2).unwrap();
+        let mut log = BoundedFile::open(&path, 30, 2, |_| ()).unwrap();
         for number in 0..10 {
             log.write_all(format!("line number {number}\n").as_bytes()).unwrap();
         }
@@ -132,8 +140,8 @@ mod tests {
     fn appends_after_a_restart_and_follows_a_move() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        LogFile::open(&path, 1000, 0).unwrap().write_all(b"one\n").unwrap();
-        let mut log = LogFile::open(&path, 1000, 0).unwrap();
+        BoundedFile::open(&path, 1000, 0, |_| ()).unwrap().write_all(b"one\n").unwrap();
+        let mut log = BoundedFile::open(&path, 1000, 0, |_| ()).unwrap();
         log.write_all(b"two\n").unwrap();
         assert_eq!(content(path.clone()), "one\ntwo\n");
         fs::rename(&path, dir.path().join("moved")).unwrap();
@@ -145,7 +153,7 @@ mod tests {
     fn a_full_file_that_was_moved_away_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&path, 10, 2).unwrap();
+        let mut log = BoundedFile::open(&path, 10, 2, |_| ()).unwrap();
         log.write_all(b"12345678\n").unwrap();
         fs::rename(&path, dir.path().join("moved")).unwrap();
         log.write_all(b"abcdefgh\n").unwrap();
@@ -159,7 +167,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let logs = dir.path().join("logs");
         fs::create_dir(&logs).unwrap();
-        let mut log = LogFile::open(&logs.join("log"), 1000, 1).unwrap();
+        let mut log = BoundedFile::open(&logs.join("log"), 1000, 1, |_| ()).unwrap();
         fs::remove_dir_all(&logs).unwrap();
         log.write_all(b"lost\n").unwrap();
         fs::create_dir(&logs).unwrap();
@@ -171,7 +179,7 @@ mod tests {
     fn keeping_none_starts_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogFile::open(&path, 10, 0).unwrap();
+        let mut log = BoundedFile::open(&path, 10, 0, |_| ()).unwrap();
         log.write_all(b"12345678\n").unwrap();
         log.write_all(b"abcdefgh\n").unwrap();
         assert_eq!(content(path), "abcdefgh\n");

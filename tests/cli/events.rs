@@ -1,0 +1,92 @@
+//! `pointsman events`: what happened, with and without a daemon.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::daemon::Daemon;
+use crate::scratch::{DEADLINE, Finished, Scratch, finish, pointsman, within};
+
+fn command(scratch: &Scratch, args: &[&str]) -> Command {
+    let mut command = pointsman(&["events", "--ipvs", "memory"]);
+    command.arg("--state-dir").arg(scratch.state()).args(args);
+    command
+}
+
+fn events(scratch: &Scratch) -> Vec<Value> {
+    let Finished { stdout, .. } = finish(command(scratch, &["--output", "json"])).exit(0);
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn they_tell_the_story_and_outlive_the_daemon() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let refused = finish(command(&scratch, &[])).exit(1);
+    assert!(refused.stderr.contains("no events are kept in"), "{refused:?}");
+
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    let mut following = command(&scratch, &["--follow", "--since", "1h"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    let (stdout, lines) = (following.stdout.take().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+    let into = Arc::clone(&lines);
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            into.lock().unwrap().push(line.unwrap());
+        }
+    });
+    let shown = |text: &str| lines.lock().unwrap().iter().any(|line| line.contains(text));
+    assert!(within(DEADLINE, || shown("started")), "{lines:?}");
+
+    let server = backends[1].address.to_string();
+    backends[1].answer(503);
+    daemon.wait_up(1);
+    let down = format!("verdict          {server} of www: up → down: status 503");
+    assert!(within(DEADLINE, || shown(&down)), "{lines:?}");
+    scratch.order(&["drain", "www", &server, "--for", "1h", "--reason", "repair"]).exit(0);
+    scratch.order(&["enable", "www", &server]).exit(0);
+    scratch.write("bad.yaml", "nothing: right\n");
+    daemon.wait_refused("nothing");
+    assert!(within(DEADLINE, || shown("reload_refused")), "{lines:?}");
+    following.kill().unwrap();
+    following.wait().unwrap();
+    reader.join().unwrap();
+    daemon.signal(Signal::TERM);
+    daemon.stop();
+
+    let events = events(&scratch);
+    let of = |kind: &str| events.iter().filter(|it| it["event"] == kind).collect::<Vec<_>>();
+    assert_eq!(of("started").len(), 1);
+    assert_eq!(of("stopped")[0]["cause"], "SIGTERM");
+    assert_eq!(of("reload")[0]["policies"], 1);
+    let verdicts = of("verdict");
+    assert_eq!(verdicts.len(), 3, "{verdicts:?}");
+    assert_eq!(verdicts[2]["real_server"], server.as_str());
+    let transition = of("transition")[2];
+    assert_eq!(transition["policies"][0], "www");
+    assert_eq!((&transition["check"], &transition["to"]), (&"http".into(), &"down".into()));
+    assert_eq!(of("change").len(), 4, "a service, two in, one out");
+    assert_eq!(of("override")[0]["reason"], "repair");
+    assert_eq!(of("override_ended").len(), 1);
+    let problems = of("reload_refused")[0]["problems"].to_string();
+    assert!(problems.contains("`nothing`"), "{problems}");
+    let mut times: Vec<&str> = events.iter().map(|event| event["at"].as_str().unwrap()).collect();
+    let sorted = times.clone();
+    times.sort_unstable();
+    assert_eq!(times, sorted);
+}
+
+#[test]
+fn a_rehearsal_keeps_none() {
+    let scratch = Scratch::with_one();
+    let daemon = Daemon::start_with(&scratch, |command| _ = command.arg("--dry-run"));
+    daemon.wait_up(1);
+    daemon.stop();
+    finish(command(&scratch, &[])).exit(1);
+}
