@@ -38,6 +38,7 @@ pub(crate) fn its_commands_mend() {
     assert!(serious(&doctor(&policies, 0)).is_empty());
     assert!(ask(&site).is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     beyond_sysctls(&site, &policies);
+    wherever_the_address_is(&site, &policies);
     without_the_capability(&policies);
 }
 
@@ -58,6 +59,25 @@ fn beyond_sysctls(site: &Site, policies: &Policies) {
     assert_eq!(roles, ["backup on eth0, id 5", "master on eth0, id 5"]);
     site.by_hand("--stop-daemon master");
     site.by_hand("--stop-daemon backup");
+}
+
+/// An address counts where the kernel says so: also on an interface that is down.
+fn wherever_the_address_is(site: &Site, policies: &Policies) {
+    let served = || ask(site).is_some();
+    site.director.shell(&format!("ip addr del {VIP1}/32 dev eth0"));
+    site.director.sysctl("net/ipv4/ip_nonlocal_bind", "1");
+    assert_eq!(serious(&doctor(policies, 3))[0]["subject"], VIP1);
+    assert!(!served());
+    site.director.shell("ip link add vip0 type veth peer name vip1");
+    site.director.shell(&format!("ip addr add {VIP1}/32 dev vip0"));
+    doctor(policies, 0);
+    assert!(served());
+    site.director.shell("ip link del vip0");
+    site.director.shell(&format!("ip route add local {VIP1} dev lo"));
+    doctor(policies, 0);
+    assert!(served());
+    site.director.shell(&format!("ip addr add {VIP1}/32 dev eth0"));
+    site.director.sysctl("net/ipv4/ip_nonlocal_bind", "0");
 }
 
 /// Runs the commands as they are printed.
