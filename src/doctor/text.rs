@@ -113,3 +113,34 @@ fn summary(findings: &[Finding]) -> String {
 fn paint(text: &str, code: u8, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hundreds_of_a_kind_do_not_hide_the_rest() {
+        let missing =
+            |host| Finding::new(Severity::Error, "virtual-address", format!("192.0.2.{host}"));
+        let mut findings: Vec<Finding> = (1..=12).map(missing).collect();
+        findings.push(Finding::new(Severity::Warning, "daemon", "daemon"));
+        let text = render(&findings, false, false);
+        assert!(text.contains("192.0.2.10 ") && !text.contains("192.0.2.11 "), "{text}");
+        assert!(text.contains("\n… and 2 more [virtual-address]; --all shows them\n\nwarning "));
+        let all = render(&findings, true, true);
+        assert!(
+            all.contains("\x1b[31merror    \x1b[0m 192.0.2.12 ") && !all.contains('…'),
+            "{all}"
+        );
+    }
+
+    #[test]
+    fn words_stay_whole() {
+        let long = "x".repeat(WIDTH);
+        let prose = format!("{} {long}", "a b ".repeat(30));
+        let lines = wrap(&prose);
+        assert!(lines[0].chars().count() + INDENT <= WIDTH && lines.last() == Some(&long));
+        assert_eq!(lines.join(" "), prose.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert!(wrap("").is_empty());
+    }
+}

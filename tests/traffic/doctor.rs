@@ -57,6 +57,14 @@ fn beyond_sysctls(site: &Site, policies: &Policies) {
     let mut roles: Vec<&str> = sync["is"].as_str().unwrap().split("; ").collect();
     roles.sort_unstable();
     assert_eq!(roles, ["backup on eth0, id 5", "master on eth0, id 5"]);
+
+    // What the finding says of it is true.
+    site.director.sysctl("net/ipv4/vs/backup_only", "1");
+    assert!(ask(site).is_none());
+    let found = doctor(policies, 3);
+    assert_eq!(serious(&found)[0]["id"], "backup-only");
+    run(&serious(&found));
+    assert!(ask(site).is_some());
     site.by_hand("--stop-daemon master");
     site.by_hand("--stop-daemon backup");
 }
@@ -78,6 +86,11 @@ fn wherever_the_address_is(site: &Site, policies: &Policies) {
     assert!(served());
     site.director.shell(&format!("ip addr add {VIP1}/32 dev eth0"));
     site.director.sysctl("net/ipv4/ip_nonlocal_bind", "0");
+
+    site.director.sysctl("net/ipv4/ip_forward", "0");
+    assert!(!served(), "masq needs forwarding");
+    site.director.sysctl("net/ipv4/ip_forward", "1");
+    assert!(served());
 }
 
 /// Runs the commands as they are printed.
