@@ -16,6 +16,7 @@
 // Tests outside may unwrap, so this is not a lint of the whole package.
 #![warn(clippy::unwrap_used)]
 
+pub mod alerts;
 pub mod bounded_file;
 pub mod cli;
 pub mod control;
