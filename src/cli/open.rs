@@ -16,8 +16,8 @@ use crate::reconcile::ownership::{OWNED, Owned};
 use crate::record::{Record, Scope};
 
 /// Moves this thread into the namespace that was asked for. Before any other thread starts.
-pub(super) fn enter(common: &Common) -> Result<(), Failure> {
-    match &common.netns {
+pub(super) fn enter(netns: Option<&str>) -> Result<(), Failure> {
+    match netns {
         None => Ok(()),
         Some(name) => netns::enter_netns(name).map_err(|error| Failure::new(&error)),
     }

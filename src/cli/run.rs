@@ -40,7 +40,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 pub(super) fn run(args: Run) -> Result<Exit, Failure> {
-    open::enter(&args.common)?;
+    open::enter(args.common.netns.as_deref())?;
     let runtime = runtime()?;
     {
         // From here on: a reload asked for during the start must not be the end of it.

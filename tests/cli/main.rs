@@ -7,6 +7,7 @@ mod bad_input;
 mod check;
 mod daemon;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod held;
