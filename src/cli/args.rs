@@ -186,6 +186,9 @@ pub struct Plan {
     /// Exit with 3 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Health to plan with.
@@ -220,6 +223,9 @@ pub struct Status {
     /// Show it again every two seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// A question to the daemon.

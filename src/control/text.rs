@@ -24,6 +24,24 @@ pub fn render(status: &Status, colour: bool) -> String {
     text
 }
 
+/// The virtual services that lead probes through virtual addresses.
+pub fn private(status: &Status) -> String {
+    let mut text =
+        "\nprivate virtual services, which lead probes through virtual addresses\n".to_owned();
+    for one in &status.private {
+        let missing = if one.in_kernel { "" } else { "  NOT IN THE TABLE" };
+        let _ = writeln!(
+            text,
+            "  {}  {}  {}  policy {}{missing}",
+            one.service, one.destination, one.config, one.policy
+        );
+    }
+    if status.private.is_empty() {
+        text.push_str("  none\n");
+    }
+    text
+}
+
 fn head(text: &mut String, status: &Status, colour: bool) {
     let dry_run = if status.dry_run { ", DRY RUN: nothing is written" } else { "" };
     line(
