@@ -17,6 +17,7 @@ use super::{
     Prober, dns, grpc, http, http2, icmp, mysql, postgresql, proxy_protocol, redis, smtp, socket,
     tcp, tls, udp,
 };
+use crate::health::OutcomeKind;
 
 /// Probes real servers over the network of the process's network namespace.
 ///
@@ -111,7 +112,14 @@ impl Prober for NetworkProber {
         };
         match result {
             Ok(detail) => progress.outcome(Reason::Ok, detail),
-            Err(failure) => progress.outcome(failure.reason, failure.detail),
+            Err(failure) => {
+                let is_theirs = failure.reason.kind() == OutcomeKind::Fail;
+                let detail = match target.check.via.filter(|_| is_theirs) {
+                    Some(via) => format!("through {}: {}", via.vip, failure.detail),
+                    None => failure.detail,
+                };
+                progress.outcome(failure.reason, detail)
+            }
         }
     }
 }
