@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::scratch::{Scratch, end_of, finish, pointsman};
 
-const COMMANDS: [&str; 5] = ["run", "plan", "check", "status", "demo"];
+const COMMANDS: [&str; 6] = ["run", "plan", "check", "status", "top", "demo"];
 
 #[test]
 fn every_command_has_help_and_a_version() {
