@@ -360,7 +360,7 @@ fn what_is_selected_stays_so_when_the_status_changes() {
 #[test]
 fn the_daemon_comes_back() {
     let mut screen = Screen::new(100, 24).status(&fine()).silent();
-    assert!(screen.text().contains("NO ANSWER: no daemon"), "{}", screen.text());
+    assert!(screen.text().contains("NO ANSWER, below"), "{}", screen.text());
     let mut other = fine();
     other["pid"] = json!(1);
     screen = screen.status(&other);

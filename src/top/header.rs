@@ -55,7 +55,7 @@ impl Lines<'_> {
         let (palette, status) = (self.app.palette, &picture.status);
         if let Some(why) = &self.app.trouble {
             let ago = age(self.app.now.saturating_sub(picture.at).as_secs_f64());
-            let text = format!("NO ANSWER: {why}; below is what it said {ago} ago");
+            let text = format!("NO ANSWER, below is what it said {ago} ago: {why}");
             self.add("state", &text, palette.bad(), MOST_LINES);
             return;
         }
