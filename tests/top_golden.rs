@@ -358,6 +358,43 @@ fn what_is_selected_stays_so_when_the_status_changes() {
 }
 
 #[test]
+fn services_are_collapsed_and_expanded() {
+    let shown = |screen: &mut Screen| {
+        let text = screen.text();
+        (text.contains(" 10.0.0.1:80"), text.contains("5678]:8443"))
+    };
+    let mut screen = Screen::new(100, 24).status(&farm()).press(&[KeyCode::Down, KeyCode::Left]);
+    assert_eq!(shown(&mut screen), (false, true));
+    assert!(screen.selected().starts_with(">+ tcp://192.0.2.1:80"), "{}", screen.text());
+    screen = screen.write(" ");
+    assert_eq!(shown(&mut screen), (true, true));
+    screen = screen.write("-");
+    assert_eq!(shown(&mut screen), (false, false));
+    screen = screen.press(&[KeyCode::Right]);
+    assert_eq!(shown(&mut screen), (true, false));
+    screen = screen.write("+");
+    assert_eq!(shown(&mut screen), (true, true));
+}
+
+#[test]
+fn each_order_puts_its_first_first() {
+    let mut status = farm();
+    let destinations = status["services"][0]["destinations"].as_array_mut().unwrap();
+    destinations[3]["connections"]["active"] = json!(9);
+    let mut screen = Screen::new(100, 24).status(&status);
+    for (order, first) in [
+        ("problems", "10.0.0.2:80"),
+        ("since", "10.0.0.4:80"),
+        ("active", "10.0.0.4:80"),
+        ("", "10.0.0.1:80"),
+    ] {
+        screen = screen.write("s").press(&[KeyCode::Home, KeyCode::Down]);
+        assert!(screen.selected().contains(first), "{order}: {}", screen.text());
+        assert!(order.is_empty() || screen.text().contains(&format!("by {order}")), "{order}");
+    }
+}
+
+#[test]
 fn the_daemon_comes_back() {
     let mut screen = Screen::new(100, 24).status(&fine()).silent();
     assert!(screen.text().contains("NO ANSWER, below"), "{}", screen.text());

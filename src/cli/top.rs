@@ -77,8 +77,11 @@ struct Screen;
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        let _ = ratatui::try_restore();
+        // A panic has done so before its message, which a second time would hide. A terminal that
+        // is gone needs nothing.
+        if !thread::panicking() {
+            let _ = ratatui::try_restore();
+        }
     }
 }
 

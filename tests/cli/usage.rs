@@ -48,6 +48,7 @@ fn help_names_every_flag_of_the_contract_with_its_default() {
         ("plan", &["--policies", "--assume <HEALTH>", "--output <FORMAT>", "--detailed-exitcode"]),
         ("check", &["[PATH]...", "--output <FORMAT>"]),
         ("status", &["--socket", "--output <FORMAT>", "--watch"]),
+        ("top", &["--socket", "--interval <DURATION>", "[default: 1s]"]),
         ("demo", &["--for <DURATION>", "[default: 20s]"]),
     ] {
         let help = text(command);
@@ -71,6 +72,7 @@ fn mistakes_in_the_arguments_exit_with_2() {
         &["plan", "--assume", "down"],
         &["plan", "extra"],
         &["status", "--output", "yaml"],
+        &["top", "--interval", "1"],
         &["check", "--policies", "x"],
         &["demo", "--for", "1"],
     ] {
