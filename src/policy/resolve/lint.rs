@@ -21,6 +21,7 @@ const SYN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn policy(file: &PolicyFile, policy: &Policy, report: &mut Report<'_>) {
     redundancy(file, policy, report);
     checks(file, report);
+    needed(file, report);
     weights(file, policy, report);
     persistence(file, policy, report);
     every_port(file, policy, report);
@@ -53,6 +54,20 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
     for At { value: entry, place } in &checks.value {
         one_lost_packet(entry, report);
         silence(entry, *place, report);
+    }
+}
+
+/// What `checks_needed` makes of the checks.
+fn needed(file: &PolicyFile, report: &mut Report<'_>) {
+    let Some(At { value: needed, place }) = file.checks_needed.get() else { return };
+    let checks = file.checks.get().map_or(&[][..], |checks| &checks.value);
+    let pings = checks.iter().filter(|check| matches!(check.value.kind, KindEntry::Icmp)).count();
+    if checks.len() < 2 {
+        let message = "`checks_needed` without several checks: it does nothing";
+        report.lint(*place, message, "leave it out, or add checks");
+    } else if needed.of(checks.len()) <= pings {
+        let message = "a machine that answers a ping is up, whatever its service does";
+        report.lint(*place, message, "ask for more checks, or leave `icmp` out");
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use super::decode::Field;
 use super::file::PolicyFile;
-use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
+use super::model::{ChecksNeeded, OnDown, Policy, PolicySet, RealServer, TargetId};
 use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
@@ -52,6 +52,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
             // What is left of a policy with an error in it may be incomplete.
             if report.errors() == before {
                 server::tunnel_is_used(&file, &mut report);
+                check::needed_are_there(&file, &mut report);
                 lint::policy(&file, &draft.policy, &mut report);
                 drafts.push(draft);
             }
@@ -69,6 +70,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
 struct Draft {
     policy: Policy,
     targets: Vec<Vec<Target>>,
+    checks_needed: ChecksNeeded,
     sorry_targets: Vec<Target>,
 }
 
@@ -103,6 +105,7 @@ fn draft(
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
     let targets = check::targets(&checks, &servers, &destinations, report);
+    let checks_needed = file.checks_needed.unwrap_or(ChecksNeeded::All);
     let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
@@ -111,6 +114,7 @@ fn draft(
         name: server.name(),
         address: server.address(),
         targets: Vec::new(),
+        needed: 0,
     });
     let policy = Policy {
         name,
@@ -121,7 +125,7 @@ fn draft(
         health_floor,
         sorry_server: sorry.server,
     };
-    Draft { policy, targets, sorry_targets: sorry.targets }
+    Draft { policy, targets, checks_needed, sorry_targets: sorry.targets }
 }
 
 fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
@@ -139,12 +143,18 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
     };
     let policies = drafts
         .into_iter()
-        .map(|Draft { mut policy, targets, sorry_targets }| {
-            let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
-            for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
+        .map(|Draft { mut policy, targets, checks_needed, sorry_targets }| {
+            let give = |server: &mut RealServer, targets: &[Target], needed: ChecksNeeded| {
                 server.targets = targets.iter().map(id).collect();
                 server.targets.sort_unstable();
                 server.targets.dedup();
+                server.needed = needed.of(server.targets.len());
+            };
+            for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {
+                give(server, targets, checks_needed);
+            }
+            if let Some(sorry) = &mut policy.sorry_server {
+                give(sorry, &sorry_targets, ChecksNeeded::All);
             }
             policy
         })
