@@ -13,8 +13,8 @@ use crate::program::{Server, as_user, find, free_address, succeed};
 
 /// One that a probe can use, and one that it cannot.
 const ACCOUNTS: &str = "
-CREATE USER open@localhost;
-CREATE USER closed@localhost IDENTIFIED BY 'secret';
+CREATE USER open@'127.0.0.1';
+CREATE USER closed@'127.0.0.1' IDENTIFIED BY 'secret';
 ";
 
 struct Mariadb {
@@ -39,6 +39,7 @@ fn start() -> Option<Mariadb> {
     let address = free_address();
     let mut command = as_user("mysql", &program, &data);
     command.args(["--no-defaults", "--bind-address=127.0.0.1", "--max-connections=10", &in_data]);
+    command.arg("--skip-name-resolve");
     command.arg(format!("--port={}", address.port()));
     command.arg(format!("--socket={}", socket.display()));
     command.arg(format!("--init-file={}", accounts.display()));
@@ -86,9 +87,15 @@ async fn logins_and_the_end() {
     );
     expect(address, login("closed"), Reason::Ok, "login denied").await;
     expect(address, login("pointsman"), Reason::Ok, "login denied").await;
-    let denied = "Access denied for user 'pointsman'@'localhost' (using password: NO)";
+    let denied = "Access denied for user 'pointsman'@'127.0.0.1' (using password: NO)";
     assert_eq!(mariadb.server.log()[log.len()..].matches(denied).count(), 1);
     assert_eq!(mariadb.aborted(), [before[0], before[1] + 2]);
+
+    let stranger = Check { source: Some([127, 0, 0, 2].into()), ..Check::new(login("open")) };
+    let outcome = ask::ask(address, stranger).await;
+    let refused = "instead of a greeting, error 1130: Host '127.0.0.2' is not allowed";
+    assert!(outcome.detail.contains(refused), "no account is for that address: {outcome:?}");
+    assert_eq!(outcome.reason, Reason::Status);
 
     let clients: Vec<_> = (0..11).map(|_| TcpStream::connect(address).unwrap()).collect();
     let full = "instead of a greeting, error 1040: Too many connections";
