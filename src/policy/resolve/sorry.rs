@@ -52,8 +52,12 @@ pub(super) fn resolve(
     let targets =
         check::targets(&checks, services, &one, &destinations, report).into_iter().flatten();
     let [server] = one;
-    let real_server =
-        RealServer { name: server.name(), address: server.address(), targets: Vec::new() };
+    let real_server = RealServer {
+        name: server.name(),
+        address: server.address(),
+        targets: Vec::new(),
+        needed: 0,
+    };
     Sorry {
         server: Some(real_server),
         destinations: destinations
