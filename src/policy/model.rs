@@ -135,4 +135,13 @@ pub struct RealServer {
     pub address: IpAddr,
     /// What must pass for it to be up, all of them; empty: it is always up.
     pub targets: Vec<TargetId>,
+    /// Whose advice counts for it besides, and whose verdict does not: agents.
+    pub advisors: Vec<TargetId>,
+}
+
+impl RealServer {
+    /// Everything that is probed for it: its checks, then its advisors.
+    pub fn asked(&self) -> impl Iterator<Item = TargetId> {
+        self.targets.iter().chain(&self.advisors).copied()
+    }
 }

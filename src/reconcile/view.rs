@@ -85,7 +85,8 @@ impl HealthView {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let decides = |health| move |verdict: &&Verdict| verdict.effective() == health;
         let held = || verdicts().find(|verdict| verdict.held.is_some());
-        let advice = verdicts().find_map(|verdict| verdict.advice.clone());
+        let asked = real_server.asked().map(|target| self.verdict(target));
+        let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
         let verdict = if let Some(down) = verdicts().find(decides(Health::Down)) {
             down.clone()
         } else if let Some(unknown) = verdicts().find(decides(Health::Unknown)) {

@@ -51,14 +51,19 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
                 set.targets.push(target(address));
                 verdicts.push(verdict.clone());
             }
-            real_servers.push(RealServer { name: address.to_string(), address, targets });
+            real_servers.push(RealServer {
+                name: address.to_string(),
+                address,
+                targets,
+                advisors: Vec::new(),
+            });
         }
         let sorry_server = draft.safety.sorry.as_ref().map(|(declared, verdict)| {
             let address = declared.key.address;
             let targets = vec![TargetId(set.targets.len() as u32)];
             set.targets.push(target(address));
             verdicts.push(verdict.clone());
-            RealServer { name: address.to_string(), address, targets }
+            RealServer { name: address.to_string(), address, targets, advisors: Vec::new() }
         });
         let services = draft.services.iter().cloned();
         set.policies.push(Policy {
@@ -122,6 +127,7 @@ fn target(address: IpAddr) -> Target {
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
             damping: None,
+            expires: None,
         },
     }
 }

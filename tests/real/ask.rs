@@ -44,6 +44,7 @@ pub(crate) async fn ask(address: SocketAddr, check: Check) -> Outcome {
         timeout: Duration::from_secs(60),
         hysteresis: Hysteresis { rise: once, fall: once },
         damping: None,
+        expires: None,
     };
     NetworkProber::new().probe(&Target { address, check: Arc::new(check), timing }).await
 }

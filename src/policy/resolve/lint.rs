@@ -50,6 +50,13 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
         report.lint(file.place, "no checks: its real servers always count as up", help);
         return;
     };
+    let is_agent = |check: &At<CheckEntry>| matches!(check.value.kind, KindEntry::Agent(_));
+    if let [first, ..] = checks.value.as_slice()
+        && checks.value.iter().all(is_agent)
+    {
+        let message = "no checks but agents: its real servers always count as up";
+        report.lint(first.place, message, "an agent advises; add a check that can fail");
+    }
     for At { value: entry, place } in &checks.value {
         one_lost_packet(entry, report);
         silence(entry, *place, report);

@@ -4,6 +4,7 @@
 //! problems of all files are found in one go; what follows only from a problem already reported
 //! is not reported again.
 
+mod advice;
 mod check;
 mod claim;
 mod damping;
@@ -16,6 +17,7 @@ mod service;
 mod sorry;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decode::Field;
@@ -111,6 +113,7 @@ fn draft(
         name: server.name(),
         address: server.address(),
         targets: Vec::new(),
+        advisors: Vec::new(),
     });
     let policy = Policy {
         name,
@@ -142,9 +145,13 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
         .map(|Draft { mut policy, targets, sorry_targets }| {
             let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
             for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
-                server.targets = targets.iter().map(id).collect();
-                server.targets.sort_unstable();
-                server.targets.dedup();
+                let ids = |advise: bool| {
+                    let is_meant = |one: &&Target| one.check.kind.is_advisor() == advise;
+                    let ids: BTreeSet<TargetId> = targets.iter().filter(is_meant).map(id).collect();
+                    ids.into_iter().collect()
+                };
+                server.targets = ids(false);
+                server.advisors = ids(true);
             }
             policy
         })

@@ -51,8 +51,12 @@ pub(super) fn resolve(
     let checks = check::resolve(entries, authorities, report);
     let targets = check::targets(&checks, &one, &destinations, report).into_iter().flatten();
     let [server] = one;
-    let real_server =
-        RealServer { name: server.name(), address: server.address(), targets: Vec::new() };
+    let real_server = RealServer {
+        name: server.name(),
+        address: server.address(),
+        targets: Vec::new(),
+        advisors: Vec::new(),
+    };
     Sorry {
         server: Some(real_server),
         destinations: destinations
