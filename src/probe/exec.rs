@@ -110,13 +110,14 @@ fn start(
     }
     let _ = clear_ambient_capability_set();
     let (output, input) = io::pipe().map_err(|error| director("making a pipe", &error))?;
+    let kept = output.try_clone().map_err(|error| director("making a pipe", &error))?;
     let twice = input.try_clone().map_err(|error| director("making a pipe", &error))?;
     command.stdin(Stdio::null()).stdout(input).stderr(twice);
     let child = command.spawn().map_err(|error| not_started(&program, &user, &error))?;
     // Our copies of what it writes to are closed with this.
     drop(command);
-    let group =
-        Group::of(child, runtime).map_err(|error| director("watching the program", &error))?;
+    let group = Group::of(child, kept, runtime)
+        .map_err(|error| director("watching the program", &error))?;
     Ok((group, output.into()))
 }
 
@@ -140,9 +141,6 @@ fn not_started(program: &str, user: &User, error: &io::Error) -> Failure {
         )),
         Some(Errno::PERM) => setup(format!(
             "the daemon may not run programs as {user}: let it run as root, or leave `user` out"
-        )),
-        Some(Errno::NOEXEC) => setup(format!(
-            "`{program}` is no program for this machine: does a script begin with `#!`?"
         )),
         _ => setup(format!("`{program}` cannot be run by {user}: {}", kernel_words(error))),
     }
@@ -207,31 +205,30 @@ impl Output {
         if self.ended || self.pipe.readable().await.is_err() {
             std::future::pending().await
         }
-        self.take_some();
-    }
-
-    /// Reads what is there already; who still holds it open is not waited for.
-    fn take_what_is_there(&mut self) {
-        while !self.ended && self.take_some() {}
-    }
-
-    /// Reads once; false when nothing is there.
-    fn take_some(&mut self) -> bool {
         let mut part = [0; KEPT];
         match self.pipe.try_read(&mut part) {
-            Ok(count @ 1..) => {
-                let room = KEPT.saturating_sub(self.kept.len()).min(count);
-                self.kept.extend_from_slice(&part[..room]);
-                self.read += count;
-                self.ended = self.read >= MOST;
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Ok(0) | Err(_) => {
-                self.ended = true;
-                false
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => self.keep(&part, read.unwrap_or(0)),
         }
+    }
+
+    /// Reads what is there already, whether that was announced or not; who still holds the pipe
+    /// open is not waited for.
+    fn take_what_is_there(&mut self) {
+        let mut part = [0; KEPT];
+        while !self.ended {
+            // The pipe does not block.
+            let read = rustix::io::read(&self.pipe, &mut part[..]).unwrap_or(0);
+            self.keep(&part, read);
+        }
+    }
+
+    /// Takes in what was read; nothing is the end.
+    fn keep(&mut self, part: &[u8], count: usize) {
+        let room = KEPT.saturating_sub(self.kept.len()).min(count);
+        self.kept.extend_from_slice(&part[..room]);
+        self.read += count;
+        self.ended = count == 0 || self.read >= MOST;
     }
 
     /// The first line that says something.

@@ -3,12 +3,14 @@
 //! Whatever becomes of the probe, the group is ended and the program reaped: by itself, at the
 //! deadline with a moment to clean up, or at once when the daemon ends.
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
@@ -26,8 +28,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Of a program that was started as the leader of a process group. Blocks when it fails.
-    pub(super) fn of(mut child: Child, runtime: Handle) -> io::Result<Self> {
+    /// Of a program that was started as the leader of a process group. Blocks when it fails. The
+    /// read end of its output is kept, so that it does not break while it cleans up.
+    pub(super) fn of(mut child: Child, output: PipeReader, runtime: Handle) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         let _inside = runtime.enter();
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from);
@@ -35,7 +38,7 @@ impl Group {
         let watch = |pidfd| AsyncFd::with_interest(pidfd, Interest::READABLE);
         match pidfd.and_then(watch) {
             Ok(pidfd) => {
-                let leader = Some(Leader { child, pid, pidfd, reaped: false });
+                let leader = Some(Leader { child, pid, pidfd, _output: output, reaped: false });
                 Ok(Self { leader, runtime: runtime.clone() })
             }
             Err(error) => {
@@ -69,6 +72,7 @@ struct Leader {
     child: Child,
     pid: Pid,
     pidfd: AsyncFd<OwnedFd>,
+    _output: PipeReader,
     reaped: bool,
 }
 
@@ -76,13 +80,15 @@ impl Leader {
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         loop {
             let mut ready = self.pidfd.readable().await?;
-            // As long as it is not reaped, its number means nobody else.
-            kill(self.pid, Signal::KILL);
-            if let Some(status) = self.child.try_wait()? {
-                self.reaped = true;
-                return Ok(status);
+            // Left to be reaped; until then its number means nobody else.
+            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            if waitid(WaitId::Pid(self.pid), look)?.is_none() {
+                ready.clear_ready();
+                continue;
             }
-            ready.clear_ready();
+            kill(self.pid, Signal::KILL);
+            self.reaped = true;
+            return self.child.wait();
         }
     }
 
