@@ -416,3 +416,7 @@ fn predecessor(old: &[Target], new: &Target) -> Option<usize> {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "engine_advice_tests.rs"]
+mod advice_tests;

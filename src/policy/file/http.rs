@@ -94,7 +94,12 @@ impl ExpectEntry {
 /// `body`, or `{ header: X-Weight }`.
 fn weight_from(node: &Node, report: &mut Report<'_>) -> Option<WeightFrom> {
     if !matches!(node.value, Value::Map(_)) {
-        return decode::word(node, &[("body", WeightFrom::Body)], report);
+        let body = node.value == Value::Plain("body".to_owned());
+        if !body {
+            let message = format!("expected where the weight is, found {}", describe(node));
+            report.error(node.place, message, "write `{ header: X-Weight }`, or `body`");
+        }
+        return body.then_some(WeightFrom::Body);
     }
     let mut fields = Fields::of(node, "`weight_from`", report)?;
     let header = fields.field("header", report, |node, report| {
