@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::seconds;
 use super::text::age;
-use crate::probe::advice::Advising;
+use crate::probe::advising::Advising;
 use crate::probe::outcome::Outcome;
 
 /// What one target advises.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::advice::News;
+use super::advising::News;
 use super::blast_limit::{BlastLimit, Event, Wave};
 use super::knowledge::{Knowledge, Known, Recalled};
 use super::outcome::Outcome;

@@ -2,7 +2,7 @@
 
 use tracing::{debug, error, field, info, warn};
 
-use super::advice::News;
+use super::advising::News;
 use super::blast_limit::{Event, Extent};
 use super::engine::{Engine, Slot, Turned};
 use crate::events::{Journal, What};

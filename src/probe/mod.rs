@@ -5,6 +5,7 @@
 //! once; one file per check speaks its protocol on a socket we open ourselves.
 
 pub mod advice;
+pub mod advising;
 mod agent;
 pub mod blast_limit;
 mod datagram;

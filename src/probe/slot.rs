@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::advice::{Advising, News};
+use super::advising::{Advising, News};
 use super::engine::ProbeId;
 pub use super::history::Last;
 use super::history::Older;

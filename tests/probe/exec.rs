@@ -216,6 +216,31 @@ async fn a_program_of_root_runs_as_nobody_without_privileges() {
     }
 }
 
+/// A daemon that is not root has its capabilities from the ambient set, which children inherit.
+#[tokio::test]
+async fn ambient_capabilities_are_not_handed_on() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: not root, so there is no capability to hand on");
+        return;
+    }
+    // Of this thread and those that the test starts from it.
+    let mut sets = capabilities(None).unwrap();
+    sets.inheritable |= CapabilitySet::CHOWN;
+    set_capabilities(None, sets).unwrap();
+    rustix::thread::configure_capability_in_ambient_set(CapabilitySet::CHOWN, true).unwrap();
+    let place = place();
+    let out = place.path().join("out");
+    let program = script(&place, &format!("grep CapAmb /proc/self/status > {}", out.display()));
+    let status = std::process::Command::new(&program).status().unwrap();
+    assert!(status.success());
+    let text = || fs::read_to_string(&out).unwrap();
+    assert_eq!(text(), "CapAmb:\t0000000000000001\n", "a child without care has it");
+    let check = ExecCheck { user: Some("root".to_owned()), ..exec(&program) };
+    expect("runs", &ask(check, LONG).await, Reason::Ok, "exit status 0");
+    assert_eq!(text(), "CapAmb:\t0000000000000000\n");
+}
+
 #[tokio::test]
 async fn one_that_will_not_end_is_killed_with_all_it_started() {
     let place = place();
