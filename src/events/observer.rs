@@ -93,7 +93,7 @@ fn verdicts(last: &mut Moment, view: &HealthView, events: &mut Vec<What>) {
 fn floors(last: &mut Moment, view: &HealthView, desired: &Desired, events: &mut Vec<What>) {
     let mut floors = HashMap::new();
     for policy in view.policies.policies.iter().filter(|policy| policy.health_floor.is_some()) {
-        let state = floor(policy, desired);
+        let state = FloorState::of(policy, desired);
         let before = last.floors.get(&policy.name).copied().unwrap_or(FloorState::Off);
         if state != before {
             events.push(What::Floor { policy: policy.name.clone(), state });
@@ -103,13 +103,16 @@ fn floors(last: &mut Moment, view: &HealthView, desired: &Desired, events: &mut 
     last.floors = floors;
 }
 
-fn floor(policy: &Policy, desired: &Desired) -> FloorState {
-    if desired.standing.withdrawn.contains(&policy.name) {
-        return FloorState::Withdrawn;
+impl FloorState {
+    /// What the floor of a policy does in a desired table.
+    pub fn of(policy: &Policy, desired: &Desired) -> Self {
+        if desired.standing.withdrawn.contains(&policy.name) {
+            return Self::Withdrawn;
+        }
+        let services = policy.services.iter().filter_map(|it| desired.services.get(&it.key));
+        let is_kept = services
+            .flat_map(|service| service.destinations.values())
+            .any(|destination| matches!(destination.why, Why::Kept(_)));
+        if is_kept { Self::Keeps } else { Self::Off }
     }
-    let services = policy.services.iter().filter_map(|it| desired.services.get(&it.key));
-    let is_kept = services
-        .flat_map(|service| service.destinations.values())
-        .any(|destination| matches!(destination.why, Why::Kept(_)));
-    if is_kept { FloorState::Keeps } else { FloorState::Off }
 }

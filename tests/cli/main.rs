@@ -2,11 +2,13 @@
 //! HTTP servers on loopback and directories of its own for each test.
 
 mod advice;
+mod alerts;
 mod backend;
 mod bad_input;
 mod check;
 mod daemon;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod held;
