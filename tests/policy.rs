@@ -117,8 +117,8 @@ fn examples_mean_what_they_say() {
             if server.needed < server.targets.len() {
                 found += &format!("  {} needs {}\n", server.name, server.needed);
             }
-            for id in &server.targets {
-                let target = set.target(*id);
+            for id in server.asked() {
+                let target = set.target(id);
                 let kind = target.check.kind.name();
                 found += &format!("  {} asks {kind} {}\n", server.name, target.address);
             }

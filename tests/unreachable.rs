@@ -133,6 +133,7 @@ fn target(address: &str, port: u16, kind: CheckKind, timeout: Duration) -> Targe
         check: Arc::new(Check::new(kind)),
         timing: Timing {
             damping: None,
+            expires: None,
             interval: LONG,
             fast_interval: None,
             timeout,

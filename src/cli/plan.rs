@@ -185,11 +185,13 @@ async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
     let outcomes: BTreeMap<usize, Outcome> = probes.join_all().await.into_iter().collect();
     let mut verdicts = vec![Verdict::default(); set.targets.len()];
     for (index, outcome) in outcomes {
-        verdicts[index] = match outcome.kind {
+        let advice = outcome.advice.and_then(|heard| heard.advice());
+        let verdict = match outcome.kind {
             OutcomeKind::Pass => Verdict::of(Health::Up, None),
             OutcomeKind::Fail => Verdict::of(Health::Down, Some(outcome.detail.into())),
             OutcomeKind::Inconclusive => Verdict::default(),
         };
+        verdicts[index] = Verdict { advice, ..verdict };
     }
     let source = format!(
         "from one round of probes just now ({}; no daemon is running)",

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::advising::AdvisorStatus;
 use super::overrides::{OverrideStatus, list};
 use super::status::{CheckStatus, DestinationStatus, Moment, WeightStatus, seconds, weight};
 use super::text::age;
@@ -46,6 +47,9 @@ pub struct Explanation {
     pub quorum: Option<Quorum>,
     /// One by one; empty: it always counts as up.
     pub checks: Vec<CheckExplained>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisors: Vec<AdvisorStatus>,
     /// What an operator said.
     pub r#override: Option<OverrideStatus>,
     /// The health floor of the policy.
@@ -139,6 +143,7 @@ impl Explanation {
             real_server: server.name.clone(),
             health: status.health,
             quorum: status.quorum,
+            advisors: status.advisors,
             checks: status.checks.into_iter().zip(asked).map(CheckExplained::of).collect(),
             r#override: overrides
                 .into_iter()

@@ -214,6 +214,7 @@ fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
             reason: verdict.reason.as_deref().map(str::to_owned),
             since_ago: verdict.since.map(ago),
             held: verdict.held,
+            advice: verdict.advice.clone(),
         };
         let entry = known.entry(target.key()).or_insert_with(|| health.clone());
         if health.health == Health::Down {

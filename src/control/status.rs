@@ -13,7 +13,6 @@ use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
 use crate::policy::guard::Removal;
 use crate::policy::model::{Policy, PrivateService, RealServer, TargetId, VirtualService};
-use crate::probe::advice::AdvisedWeight;
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::Slot;
@@ -22,6 +21,7 @@ use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::{HealthView, Quorum};
 
+use super::advising::{AdviceStatus, AdvisorStatus};
 use super::holding::{AlarmStatus, DampingStatus};
 
 /// Everything.
@@ -218,6 +218,9 @@ pub struct RealServerStatus {
     pub quorum: Option<Quorum>,
     /// One by one.
     pub checks: Vec<CheckStatus>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisors: Vec<AdvisorStatus>,
 }
 
 /// One target.
@@ -243,6 +246,9 @@ pub struct CheckStatus {
     pub held: Option<Health>,
     /// Where its changes are damped and there were some.
     pub damping: Option<DampingStatus>,
+    /// What its answers advise, where it is listened to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceStatus>,
 }
 
 /// What does not change while the daemon runs.
@@ -466,8 +472,14 @@ impl Moment<'_> {
 
     /// What decides beyond the verdict, then what the probes say.
     fn destination_why(&self, why: Option<&Why>, real_server: Option<&RealServer>) -> String {
-        let special = why
-            .filter(|why| !matches!(why, Why::Up | Why::Down(_) | Why::Unknown | Why::Undeclared));
+        let judged_down =
+            real_server.is_some_and(|it| self.view.real_server(it).effective() == Health::Down);
+        let special = why.filter(|why| match why {
+            Why::Up | Why::Unknown | Why::Undeclared => false,
+            // Else it says so itself, and its checks do not.
+            Why::Down(_) => real_server.is_some() && !judged_down,
+            _ => true,
+        });
         match (special, real_server) {
             (Some(why @ (Why::Kept(_) | Why::HeldBack(_))), _) => why.to_string(),
             (Some(why), Some(server)) => format!("{why}; {}", self.why(server)),
@@ -520,6 +532,17 @@ impl Moment<'_> {
             health: self.view.real_server(real_server).health,
             quorum: self.view.quorum(real_server),
             checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),
+            advisors: real_server.advisors.iter().map(|id| self.advisor(*id)).collect(),
+        }
+    }
+
+    fn advisor(&self, id: TargetId) -> AdvisorStatus {
+        let slot = self.slot(id);
+        AdvisorStatus {
+            advisor: self.snapshot.policies.target(id).to_string(),
+            last_ago: slot.last.as_ref().map(|last| self.ago(last.at)),
+            last: slot.last.as_ref().map(|last| last.outcome.clone()),
+            advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
         }
     }
 
@@ -538,6 +561,7 @@ impl Moment<'_> {
             last: slot.last.as_ref().map(|last| last.outcome.clone()),
             held: self.view.verdict(id).held,
             damping: DampingStatus::of(slot, self.snapshot.now),
+            advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
         }
     }
 
@@ -562,14 +586,10 @@ fn told(outcome: &Outcome) -> String {
 }
 
 pub(super) fn weight(parts: &WeightParts) -> WeightStatus {
-    let advised = |advised| match advised {
-        AdvisedWeight::Percent(percent) => format!("{percent}%"),
-        AdvisedWeight::Absolute(weight) => weight.to_string(),
-    };
     WeightStatus {
         configured: parts.configured,
         ramp_percent: parts.ramp_percent,
-        advised: parts.advised.map(advised),
+        advised: parts.advised.map(|advised| advised.to_string()),
         overridden: parts.overridden,
     }
 }

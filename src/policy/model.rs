@@ -176,4 +176,13 @@ pub struct RealServer {
     pub targets: Vec<TargetId>,
     /// How many of its targets must pass for it to be up: from 1 to all, 0 where there is none.
     pub needed: usize,
+    /// Whose advice counts for it besides, and whose verdict does not: agents.
+    pub advisors: Vec<TargetId>,
+}
+
+impl RealServer {
+    /// Everything that is probed for it: its checks, then its advisors.
+    pub fn asked(&self) -> impl Iterator<Item = TargetId> {
+        self.targets.iter().chain(&self.advisors).copied()
+    }
 }

@@ -25,6 +25,7 @@ fn target(send: &str) -> Target {
             timeout: seconds(1),
             hysteresis: Hysteresis { rise: one, fall: one },
             damping: None,
+            expires: None,
         },
     }
 }

@@ -2,20 +2,21 @@
 //!
 //! Owns the deadline and the order of phases; opening the socket and speaking a protocol are the
 //! rooms beside it. Nothing outlives an attempt: no task is spawned, and dropping the future at
-//! the deadline closes the socket. No environment variable is read, so no proxy either.
+//! the deadline closes the socket. (A program that is still running is ended by a task of its own.) No environment variable is read, so no proxy either.
 
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::errands::Errands;
 use super::outcome::{Outcome, Reason};
 use super::progress::{Failure, Progress};
 use super::target::{Check, CheckKind, Target, Via};
 use super::via::{Open, Ways};
 use super::{
-    Prober, dns, grpc, http, http2, icmp, mysql, postgresql, proxy_protocol, redis, smtp, socket,
-    tcp, tls, udp,
+    Prober, agent, dns, exec, file, grpc, http, http2, icmp, mysql, postgresql, proxy_protocol,
+    redis, smtp, socket, tcp, tls, udp,
 };
 use crate::health::OutcomeKind;
 
@@ -27,6 +28,8 @@ use crate::health::OutcomeKind;
 pub struct NetworkProber {
     configs: tls::Configs,
     ways: Ways,
+    programs: Errands,
+    files: Errands,
 }
 
 impl NetworkProber {
@@ -70,6 +73,11 @@ impl NetworkProber {
             CheckKind::Udp(udp) => Box::pin(udp::ask(target, udp, progress)).await,
             CheckKind::Dns(dns) => Box::pin(dns::ask(target, dns, progress)).await,
             CheckKind::Icmp => Box::pin(icmp::ask(target, progress)).await,
+            CheckKind::Agent(check) => agent::exchange(stream().await?, check, progress).await,
+            CheckKind::Exec(check) => {
+                Box::pin(exec::ask(target, check, &self.programs, progress)).await
+            }
+            CheckKind::File(check) => file::ask(target, check, &self.files, progress).await,
             CheckKind::Redis => redis::exchange(stream().await?, progress).await,
             CheckKind::Mysql(mysql) => {
                 Box::pin(mysql::exchange(stream().await?, mysql, progress)).await

@@ -112,6 +112,10 @@ impl Decision {
         let advised = verdict.advice.as_ref().and_then(|advice| advice.weight);
         let decision = match state {
             Some(AdvisedState::Maint) => Self::new(Fitness::Out, advice("maintenance")),
+            Some(AdvisedState::Drain) if verdict.effective() == Health::Down => {
+                let down = Self::down(policy.on_down, verdict.reason.clone());
+                Self { why: advice(&format!("drain; {}", down.why)), ..down }
+            }
             Some(AdvisedState::Drain) => Self::new(Fitness::Quiesced, advice("drain")),
             Some(AdvisedState::Down(reason)) if verdict.effective() != Health::Down => {
                 Self::down(policy.on_down, Some(Arc::clone(reason)))

@@ -114,7 +114,8 @@ impl HealthView {
             (Some(reason), Some(quorum)) => Some(format!("{quorum}; {reason}").into()),
             (reason, _) => reason,
         };
-        let advice = verdicts().find_map(|one| one.advice.clone());
+        let asked = real_server.asked().map(|target| self.verdict(target));
+        let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
         Verdict { health, reason, since, held, advice }
     }
 

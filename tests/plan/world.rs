@@ -53,15 +53,16 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
                 verdicts.push(verdict.clone());
             }
             let needed = draft.needed.of(targets.len());
-            let name = address.to_string();
-            real_servers.push(RealServer { name, address, targets, needed });
+            let (name, advisors) = (address.to_string(), Vec::new());
+            real_servers.push(RealServer { name, address, targets, needed, advisors });
         }
         let sorry_server = draft.safety.sorry.as_ref().map(|(declared, verdict)| {
             let address = declared.key.address;
             let targets = vec![TargetId(set.targets.len() as u32)];
             set.targets.push(target(address));
             verdicts.push(verdict.clone());
-            RealServer { name: address.to_string(), address, targets, needed: 1 }
+            let (name, advisors) = (address.to_string(), Vec::new());
+            RealServer { name, address, targets, needed: 1, advisors }
         });
         let services = draft.services.iter().cloned();
         set.policies.push(Policy {
@@ -125,6 +126,7 @@ fn target(address: IpAddr) -> Target {
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
             damping: None,
+            expires: None,
         },
     }
 }

@@ -48,6 +48,7 @@ async fn within(address: SocketAddr, check: Check, timeout: Duration) -> Outcome
         timeout,
         hysteresis: Hysteresis { rise: once, fall: once },
         damping: None,
+        expires: None,
     };
     NetworkProber::new().probe(&Target { address, check: Arc::new(check), timing }).await
 }

@@ -8,14 +8,18 @@ use std::time::Duration;
 use crate::policy::decode::{self, Field, Fields};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
-use crate::probe::target::{Pattern, ProxyProtocol, TcpCheck, TextMatch, UdpCheck};
+use crate::probe::target::{
+    AgentCheck, ExecCheck, FileCheck, Pattern, ProxyProtocol, TcpCheck, TextMatch, UdpCheck,
+};
 
+use super::agent;
 use super::damping::DampingEntry;
 use super::database::{self, DatabaseEntry};
 use super::datagram;
 use super::dns::DnsEntry;
 use super::grpc::GrpcEntry;
 use super::http::{HttpEntry, HttpKind};
+use super::local;
 use super::smtp::SmtpEntry;
 use super::tls::{self, TlsSwitch};
 
@@ -34,6 +38,9 @@ pub(super) const PROTOCOLS: &[&str] = &[
     "redis",
     "mysql",
     "postgresql",
+    "agent",
+    "exec",
+    "file",
 ];
 
 /// Intervals and timeouts: short enough to be of use, long enough not to be an attack.
@@ -59,11 +66,19 @@ pub(crate) struct CheckEntry {
     pub(crate) rise: Field<NonZeroU32>,
     pub(crate) fall: Field<NonZeroU32>,
     pub(crate) damping: Field<DampingEntry>,
+    pub(crate) expires: Field<Duration>,
     pub(crate) source: Field<IpAddr>,
     pub(crate) interface: Field<String>,
     pub(crate) proxy_protocol: Field<ProxyProtocol>,
     /// `via: vip`.
     pub(crate) via: Field<()>,
+}
+
+impl KindEntry {
+    /// Whether it only advises, as an agent.
+    pub(crate) fn is_advisor(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
 }
 
 /// The protocol of a check.
@@ -78,6 +93,9 @@ pub(crate) enum KindEntry {
     Tls(Box<TlsSwitch>),
     Grpc(Box<GrpcEntry>),
     Smtp(Box<SmtpEntry>),
+    Agent(AgentCheck),
+    Exec(Box<ExecCheck>),
+    File(FileCheck),
 }
 
 /// Reads `checks`; an empty list says that none is meant.
@@ -120,6 +138,7 @@ impl CheckEntry {
             rise: fields.field("rise", report, streak),
             fall: fields.field("fall", report, streak),
             damping: fields.field("damping", report, DampingEntry::read),
+            expires: fields.field("expires", report, time),
             source: fields.field("source", report, decode::address),
             interface: fields.field("interface", report, interface),
             proxy_protocol: fields.field("proxy_protocol", report, proxy_protocol),
@@ -143,6 +162,9 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (tls::TLS_KEYS, "under a protocol with TLS, two spaces further in"),
     (&["starttls"], "under `smtp:`, two spaces further in"),
     (&["status", "body"], "under `expect:` of `http:`"),
+    (&["weight_from"], "under the protocol, two spaces further in"),
+    (&["command", "user", "environment"], "under `exec:`, two spaces further in"),
+    (&["missing"], "under `file:`, two spaces further in"),
     (&["changes", "window", "hold", "max_hold"], "under `damping:`"),
     (&["rcode", "answer"], "under `expect:` of `dns:`"),
 ];
@@ -156,6 +178,7 @@ pub(super) const BESIDE: &[(&[&str], &str)] = &[(
         "fall",
         "fast_interval",
         "damping",
+        "expires",
         "source",
         "interface",
         "proxy_protocol",
@@ -193,6 +216,9 @@ fn read_kind(
             "redis" => database::read_redis(node, report),
             "mysql" => database::read_mysql(node, report),
             "postgresql" => database::read_postgresql(node, report),
+            "agent" => agent::read(node, report),
+            "exec" => local::read_exec(node, report),
+            "file" => local::read_file(node, report),
             _ => read_tcp(node, report),
         },
         [_, (name, key, _), ..] => {

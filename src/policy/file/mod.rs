@@ -4,6 +4,7 @@
 //! What needs two values to be seen together is `resolve`'s. Defaults are filled in there too, so
 //! that a missing key can still be told from a written one.
 
+mod agent;
 pub(crate) mod check;
 pub(crate) mod damping;
 pub(crate) mod database;
@@ -11,6 +12,7 @@ mod datagram;
 pub(crate) mod dns;
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod local;
 pub(crate) mod safety;
 pub(crate) mod server;
 pub(crate) mod service;

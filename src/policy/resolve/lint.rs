@@ -51,6 +51,13 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
         report.lint(file.place, "no checks: its real servers always count as up", help);
         return;
     };
+    let is_agent = |check: &At<CheckEntry>| check.value.kind.is_advisor();
+    if let [first, ..] = checks.value.as_slice()
+        && checks.value.iter().all(is_agent)
+    {
+        let message = "no checks but agents: its real servers always count as up";
+        report.lint(first.place, message, "an agent advises; add a check that can fail");
+    }
     for At { value: entry, .. } in &checks.value {
         one_lost_packet(entry, report);
     }
@@ -59,8 +66,9 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
 /// What `checks_needed` makes of the checks.
 fn needed(file: &PolicyFile, report: &mut Report<'_>) {
     let checks = file.checks.get().map_or(&[][..], |checks| &checks.value);
+    let checks: Vec<_> = checks.iter().filter(|check| !check.value.kind.is_advisor()).collect();
     let needed = file.checks_needed.unwrap_or(ChecksNeeded::All).of(checks.len());
-    let silent = |check: &&At<CheckEntry>| {
+    let silent = |check: &&&At<CheckEntry>| {
         matches!(check.value.kind, KindEntry::Udp(UdpCheck { expect: None, .. }))
     };
     let pings = checks.iter().filter(|check| matches!(check.value.kind, KindEntry::Icmp)).count();

@@ -4,6 +4,7 @@
 //! problems of all files are found in one go; what follows only from a problem already reported
 //! is not reported again.
 
+mod advice;
 mod check;
 mod claim;
 mod damping;
@@ -17,6 +18,7 @@ mod sorry;
 mod tls;
 mod via;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decode::Field;
@@ -117,6 +119,7 @@ fn draft(
         address: server.address(),
         targets: Vec::new(),
         needed: 0,
+        advisors: Vec::new(),
     });
     let policy = Policy {
         name,
@@ -148,9 +151,14 @@ fn assemble(mut drafts: Vec<Draft>, hash: String) -> PolicySet {
         .into_iter()
         .map(|Draft { mut policy, targets, checks_needed, sorry_targets }| {
             let give = |server: &mut RealServer, probes: &[Probe], needed: ChecksNeeded| {
-                server.targets = probes.iter().map(|probe| id(&probe.target)).collect();
-                server.targets.sort_unstable();
-                server.targets.dedup();
+                let targets = || probes.iter().map(|probe| &probe.target);
+                let ids = |advise: bool| {
+                    let is_meant = |one: &&Target| one.check.kind.is_advisor() == advise;
+                    let ids: BTreeSet<TargetId> = targets().filter(is_meant).map(id).collect();
+                    ids.into_iter().collect()
+                };
+                server.targets = ids(false);
+                server.advisors = ids(true);
                 server.needed = needed.of(server.targets.len());
             };
             for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {

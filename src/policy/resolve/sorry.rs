@@ -1,6 +1,7 @@
 //! The sorry server: a real server of its own kind, beside those that do the work.
 
 use crate::policy::file::PolicyFile;
+use crate::policy::file::check::KindEntry;
 use crate::policy::model::{DeclaredDestination, RealServer};
 use crate::policy::source::Report;
 
@@ -48,6 +49,10 @@ pub(super) fn resolve(
     let one = [server];
     let destinations = server::destinations(services, &one, report);
     let entries = entry.checks.get().map_or(&[][..], |checks| &checks.value);
+    if let Some(agent) = entries.iter().find(|it| matches!(it.value.kind, KindEntry::Agent(_))) {
+        let help = "it has the weight that is written, as long as nobody else takes connections";
+        report.error(agent.place, "an agent for the sorry server", help);
+    }
     let checks = check::resolve(entries, authorities, report);
     let targets =
         check::targets(&checks, services, &one, &destinations, report).into_iter().flatten();
@@ -57,6 +62,7 @@ pub(super) fn resolve(
         address: server.address(),
         targets: Vec::new(),
         needed: 0,
+        advisors: Vec::new(),
     };
     Sorry {
         server: Some(real_server),
