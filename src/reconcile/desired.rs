@@ -234,7 +234,8 @@ impl Pass<'_> {
                     settling.put(key, quiesced, decision.why.clone());
                 }
                 Some(found) => {
-                    let weighed = self.weigh(declared, decision, Duration::ZERO, Some(&found));
+                    let slow_start = settling.service.slow_start;
+                    let weighed = self.weigh(declared, decision, slow_start, Some(&found));
                     let why = decision.why.clone();
                     settling.present.push((key, DesiredDestination { why, ..weighed }));
                 }
@@ -259,7 +260,8 @@ impl Pass<'_> {
     }
 
     /// The weight of a destination that is in. A ramp never lowers what the table has: one that
-    /// took part all the time, while we were away or while the floor kept it, goes on.
+    /// took part all the time, while we were away or while the floor kept it, goes on. And who was
+    /// on a ramp stays there while it is in for another reason than that it is up.
     fn weigh(
         &mut self,
         declared: &DeclaredDestination,
@@ -288,6 +290,18 @@ impl Pass<'_> {
                 weight = scaled(full, u64::from(step.share), u64::from(STEPS)).max(has);
                 self.wake_at(since + step.until);
             }
+        }
+        if !slow_start.is_zero()
+            && decision.stays_as_found()
+            && let Some(has) = found.map(|found| found.config.weight)
+            && (1..full).contains(&has)
+        {
+            let why = decision.why.clone();
+            return DesiredDestination {
+                config: in_weight(has),
+                why,
+                weight: Some(Box::new(parts)),
+            };
         }
         let is_plain = parts.ramp_percent.is_none() && parts.advised.is_none();
         let why = if weight == configured { decision.why.clone() } else { weighed(&parts) };

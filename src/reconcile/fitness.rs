@@ -160,6 +160,11 @@ impl Decision {
         }
     }
 
+    /// Whether it is in although nobody knows that it is up.
+    pub(crate) fn stays_as_found(&self) -> bool {
+        matches!(self.why, Why::Unknown | Why::Kept(_) | Why::HeldBack(_))
+    }
+
     fn keep(&mut self) {
         if let Why::Down(reason) = &self.why {
             self.why = Why::Kept(reason.clone());
