@@ -357,7 +357,8 @@ impl Pass<'_> {
                 })
                 .collect();
         leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
-        let waiting = absent.values().filter(|why| **why == Why::Unknown).count();
+        let waits = |why: &&Why| matches!(why, Why::Unknown | Why::HeldBack(_));
+        let waiting = absent.values().filter(waits).count();
         for (index, (key, found)) in leftovers.into_iter().enumerate() {
             let config = found.config;
             let still = DestinationConfig { weight: 0, ..config };
