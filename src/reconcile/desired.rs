@@ -336,9 +336,9 @@ impl Pass<'_> {
         Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
     }
 
-    /// Adds what the table has and no policy declares: as it is, one for each declared one that
-    /// waits for its verdict outside the table, those that take connections first. The others
-    /// leave, at once if somebody else put them there.
+    /// Adds what the table has and no policy declares: as it is, one that takes connections for
+    /// each declared one that waits for its verdict outside the table. The others leave, at once if
+    /// somebody else put them there.
     fn finish(&mut self, settling: Settling<'_>) -> Settled {
         let Settling { service, observed, present, mut absent, matched } = settling;
         let mut present: BTreeMap<_, _> = present.into_iter().collect();
@@ -365,7 +365,7 @@ impl Pass<'_> {
             let drained = self.before.draining.contains_key(&(service.key, key));
             let (config, why) = if self.moment.guarded && !drained {
                 (config, Why::Guarded)
-            } else if index < waiting {
+            } else if index < waiting && config.weight > 0 {
                 (config, Why::Undeclared)
             } else if self.is_intruder(service.key, key) {
                 absent.insert(key, Why::Undeclared);
