@@ -385,7 +385,8 @@ impl Pass<'_> {
     }
 
     /// Puts the sorry server in while nobody else takes connections, and lets it go afterwards.
-    /// While some real server has no verdict yet it is left as it is.
+    /// While some real server has no verdict yet and nobody took connections before, it is left as
+    /// it is.
     fn apologize(
         &mut self,
         service: &VirtualService,
@@ -396,7 +397,11 @@ impl Pass<'_> {
     ) {
         let found = observed.and_then(|service| service.destinations.get(&declared.key));
         let taken = present.values().any(|one| one.config.weight > 0);
-        let undecided = absent.values().any(|why| *why == Why::Unknown);
+        let served = observed.is_some_and(|service| {
+            let mut others = service.destinations.iter().filter(|(key, _)| **key != declared.key);
+            others.any(|(_, found)| found.config.weight > 0)
+        });
+        let undecided = !served && absent.values().any(|why| *why == Why::Unknown);
         let (config, why) = match (taken, verdict.effective(), found) {
             (true, _, None) => return,
             (true, _, Some(found)) => {
