@@ -454,19 +454,22 @@ impl Moment<'_> {
         }
     }
 
-    /// When the verdict on a real server was reached: the latest of its targets that agree.
+    /// When the verdict on a real server was reached: by the first of its targets that is down, or
+    /// by the last one that agrees.
     fn since(&self, real_server: &RealServer) -> Option<Instant> {
         let health = self.view.real_server(real_server).health;
         let states = real_server.targets.iter().map(|id| self.slot(*id).state);
-        states.filter(|state| state.health == health).map(|state| state.since).max()
+        let since = states.filter(|state| state.health == health).map(|state| state.since);
+        if health == Health::Down { since.min() } else { since.max() }
     }
 
     /// The last outcome of the target that decides, with its streak if one is open.
     fn why(&self, real_server: &RealServer) -> String {
         let health = self.view.real_server(real_server).health;
-        let Some(id) =
-            real_server.targets.iter().find(|id| self.view.verdict(**id).health == health).copied()
-        else {
+        let agree =
+            real_server.targets.iter().filter(|id| self.view.verdict(**id).health == health);
+        let first = |id: &&TargetId| (health == Health::Down).then(|| self.slot(**id).state.since);
+        let Some(id) = agree.min_by_key(first).copied() else {
             return "no checks: always up".to_owned();
         };
         let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));

@@ -79,14 +79,15 @@ impl HealthView {
     }
 
     /// The verdict on a real server: down if any of its targets counts as down, else unknown if any
-    /// does, else up. Reason and time are those of the first target that decides; who is up has
+    /// does, else up. Reason and time are those of the target that turned down first; who is up has
     /// been so since its last target came up.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let decides = |health| move |verdict: &&Verdict| verdict.effective() == health;
         let held = || verdicts().find(|verdict| verdict.held.is_some());
         let advice = verdicts().find_map(|verdict| verdict.advice.clone());
-        let verdict = if let Some(down) = verdicts().find(decides(Health::Down)) {
+        let down = verdicts().filter(decides(Health::Down)).min_by_key(|verdict| verdict.since);
+        let verdict = if let Some(down) = down {
             down.clone()
         } else if let Some(unknown) = verdicts().find(decides(Health::Unknown)) {
             Verdict { held: held().map(|_| Health::Unknown), ..unknown.clone() }
@@ -97,5 +98,30 @@ impl HealthView {
             Verdict { since, ..Verdict::of(Health::Up, None) }
         };
         Verdict { advice, ..verdict }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_down_is_so_since_its_first_target_turned() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let first = Instant::now();
+        let down = |reason: &str, later| Verdict {
+            since: Some(first + Duration::from_secs(later)),
+            ..Verdict::of(Health::Down, Some(reason.into()))
+        };
+        let verdicts = vec![down("second", 9), Verdict::of(Health::Up, None), down("first", 0)];
+        let view = HealthView::new(Arc::default(), verdicts);
+        let server = RealServer {
+            name: "10.0.0.1".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            targets: (0..3).map(TargetId).collect(),
+        };
+        assert_eq!(view.real_server(&server), down("first", 0));
     }
 }
