@@ -103,7 +103,7 @@ fn draft(
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
     let targets = check::targets(&checks, &servers, &destinations, report);
-    let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
+    let sorry = sorry::resolve(file, (&services, &destinations), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
     safety::lint(file, (&services, &servers), sysctl, report);
