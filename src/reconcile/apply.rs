@@ -3,7 +3,8 @@
 //! The table may have changed since it was read, so two answers are not failures: an addition of
 //! what exists becomes an edit, a deletion of what is gone is done. Everything else is reported
 //! and left to the next pass. While a service lacks something it should have gained, what no
-//! policy declares stays in it: half of a swap would leave it with less than before.
+//! policy declares stays in it, and the sorry server: half of a swap would leave it with less than
+//! before.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,7 @@ pub fn apply(ipvs: &mut dyn Ipvs, plan: &Plan) -> Applied {
     for phase in plan.steps.chunk_by(|left, right| left.phase() == right.phase()) {
         let held_back = |step: &Step| {
             matches!(step.phase(), Phase::Lower | Phase::Remove)
-                && *step.why.cause() == Why::Undeclared
+                && matches!(step.why.cause(), Why::Undeclared | Why::SorryNoMore)
                 && report.broken.contains_key(step.change.service())
         };
         let (stay, go): (Vec<_>, Vec<_>) =
@@ -365,6 +366,16 @@ mod tests {
         let after = kernel.table().unwrap();
         let left: Vec<_> = after[&service()].destinations.keys().copied().collect();
         assert_eq!(left, [server(1)], "what is down goes all the same");
+    }
+
+    #[test]
+    fn the_sorry_server_stays_while_the_one_that_is_back_is_refused() {
+        let found = table(&[Change::AddService(service(), wlc()), add(9, 1)]);
+        let mut kernel = Memory::new(found.clone());
+        let mut plan = plan([add(1, u32::MAX), set(9, 0)]);
+        plan.steps[1].why = Why::SorryNoMore;
+        assert_eq!(apply(&mut kernel, &plan).undone, [0, 1]);
+        assert_eq!(kernel.table().unwrap(), found);
     }
 
     #[test]
