@@ -52,9 +52,5 @@ pub(super) fn resolve(
     let [server] = one;
     let real_server =
         RealServer { name: server.name(), address: server.address(), targets: Vec::new() };
-    Sorry {
-        server: Some(real_server),
-        destinations: own,
-        targets: targets.collect(),
-    }
+    Sorry { server: Some(real_server), destinations: own, targets: targets.collect() }
 }
