@@ -16,6 +16,7 @@ mod plan;
 mod release;
 mod run;
 mod status;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),
         Command::Weight(args) => overrides::weight(args),

@@ -12,7 +12,7 @@ use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
 use crate::policy::guard::Removal;
-use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
+use crate::policy::model::{Policy, PrivateService, RealServer, TargetId, VirtualService};
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::Slot;
@@ -54,6 +54,24 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
     pub real_servers: Vec<RealServerStatus>,
+    /// What leads probes through virtual addresses.
+    #[serde(default)]
+    pub private: Vec<PrivateStatus>,
+}
+
+/// A virtual service of ours that leads probes to one real server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PrivateStatus {
+    /// Its identity, a firewall mark.
+    pub service: ServiceKey,
+    /// A policy that needs it.
+    pub policy: String,
+    /// Its only destination.
+    pub destination: DestinationKey,
+    /// The destination's settings, as a plan writes them.
+    pub config: String,
+    /// Whether the kernel has it.
+    pub in_kernel: bool,
 }
 
 /// The policies in force.
@@ -276,6 +294,7 @@ impl Status {
                     policy.real_servers.iter().map(|it| moment.real_server(policy, it))
                 })
                 .collect(),
+            private: set.private.iter().map(|it| private(report, it)).collect(),
         };
         status.degraded = status.troubles();
         status.degraded.extend(at_the_limit(&report.desired));
@@ -589,6 +608,19 @@ fn table(report: &Report, now: Instant) -> TableStatus {
             .collect(),
         error: report.error.clone(),
         foreign: report.plan.foreign.clone(),
+    }
+}
+
+fn private(report: &Report, private: &PrivateService) -> PrivateStatus {
+    let (service, destination) = (private.key, private.destination.key);
+    let table = report.table.as_deref();
+    let found = table.and_then(|table| table.get(&service)?.destinations.get(&destination));
+    PrivateStatus {
+        service,
+        policy: private.policy.to_string(),
+        destination,
+        config: private.destination.config.to_string(),
+        in_kernel: found.is_some(),
     }
 }
 

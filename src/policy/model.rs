@@ -1,6 +1,7 @@
 //! Validated policies. Whoever holds a [`PolicySet`] need not check anything again.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ipvs::model::{DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
@@ -13,6 +14,8 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Every distinct target, sorted; [`TargetId`] indexes it.
     pub targets: Vec<Target>,
+    /// What leads probes through virtual addresses, by key.
+    pub private: Vec<PrivateService>,
     /// Identifies the content of the files: 16 hexadecimal digits.
     pub hash: String,
 }
@@ -115,6 +118,19 @@ pub struct VirtualService {
     pub drain: Duration,
     /// How long a real server that comes back takes to its whole weight; zero: no time.
     pub slow_start: Duration,
+}
+
+/// A virtual service of ours, behind a firewall mark, that leads probes to one real server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateService {
+    /// A policy that needs it.
+    pub policy: Arc<str>,
+    /// Its identity.
+    pub key: ServiceKey,
+    /// Its settings.
+    pub config: ServiceConfig,
+    /// Its only destination, whatever its health.
+    pub destination: DeclaredDestination,
 }
 
 /// What a real server is in one virtual service while it is up.

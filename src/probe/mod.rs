@@ -44,6 +44,7 @@ mod tls_error;
 pub mod trust;
 mod udp;
 mod user;
+pub mod via;
 mod wire;
 
 use std::future::Future;

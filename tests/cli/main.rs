@@ -19,5 +19,6 @@ mod reload;
 mod run;
 mod scratch;
 mod status;
+mod top;
 mod usage;
 mod verdicts;

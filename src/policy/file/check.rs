@@ -70,6 +70,8 @@ pub(crate) struct CheckEntry {
     pub(crate) source: Field<IpAddr>,
     pub(crate) interface: Field<String>,
     pub(crate) proxy_protocol: Field<ProxyProtocol>,
+    /// `via: vip`.
+    pub(crate) via: Field<()>,
 }
 
 /// The protocol of a check.
@@ -133,6 +135,8 @@ impl CheckEntry {
             source: fields.field("source", report, decode::address),
             interface: fields.field("interface", report, interface),
             proxy_protocol: fields.field("proxy_protocol", report, proxy_protocol),
+            via: fields
+                .field("via", report, |node, report| decode::word(node, &[("vip", ())], report)),
         };
         let good = kind.is_some();
         let kind = kind.unwrap_or((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
@@ -171,6 +175,7 @@ pub(super) const BESIDE: &[(&[&str], &str)] = &[(
         "source",
         "interface",
         "proxy_protocol",
+        "via",
     ],
     "beside the protocol, not under it: two spaces further out",
 )];

@@ -16,13 +16,14 @@ mod server;
 mod service;
 mod sorry;
 mod tls;
+mod via;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decode::Field;
 use super::file::PolicyFile;
-use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
+use super::model::{OnDown, Policy, PolicySet, PrivateService, RealServer, TargetId};
 use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
@@ -31,6 +32,7 @@ use crate::probe::target::{Check, Target};
 use claim::{Claims, Room};
 use tls::Authorities;
 pub(crate) use tls::ReadFile;
+use via::Probe;
 
 /// Reads and resolves files; the set is complete only when no problem is an error.
 pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
@@ -70,8 +72,8 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
 #[derive(Debug)]
 struct Draft {
     policy: Policy,
-    targets: Vec<Vec<Target>>,
-    sorry_targets: Vec<Target>,
+    targets: Vec<Vec<Probe>>,
+    sorry_targets: Vec<Probe>,
 }
 
 fn documents(report: &mut Report<'_>) -> Vec<Node> {
@@ -104,7 +106,7 @@ fn draft(
     let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
-    let targets = check::targets(&checks, &servers, &destinations, report);
+    let targets = check::targets(&checks, &services, &servers, &destinations, report);
     let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
@@ -127,10 +129,11 @@ fn draft(
     Draft { policy, targets, sorry_targets: sorry.targets }
 }
 
-fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
+fn assemble(mut drafts: Vec<Draft>, hash: String) -> PolicySet {
+    let private = mark(&mut drafts);
     let of_draft = |draft: &Draft| {
         let own = draft.targets.iter().flatten();
-        own.chain(&draft.sorry_targets).cloned().collect::<Vec<_>>()
+        own.chain(&draft.sorry_targets).map(|probe| probe.target.clone()).collect::<Vec<_>>()
     };
     let mut targets: Vec<Target> = drafts.iter().flat_map(of_draft).collect();
     targets.sort_unstable();
@@ -146,9 +149,9 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
             let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
             for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
                 let ids = |advise: bool| {
-                    let is_meant = |one: &&Target| one.check.kind.is_advisor() == advise;
-                    let ids: BTreeSet<TargetId> = targets.iter().filter(is_meant).map(id).collect();
-                    ids.into_iter().collect()
+                    let targets = targets.iter().map(|probe| &probe.target);
+                    let meant = targets.filter(|one| one.check.kind.is_advisor() == advise);
+                    meant.map(id).collect::<BTreeSet<TargetId>>().into_iter().collect()
                 };
                 server.targets = ids(false);
                 server.advisors = ids(true);
@@ -156,7 +159,22 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
             policy
         })
         .collect();
-    PolicySet { policies, targets, hash }
+    PolicySet { policies, targets, private, hash }
+}
+
+/// Decides on the ways through virtual addresses, of all policies together.
+fn mark(drafts: &mut [Draft]) -> Vec<PrivateService> {
+    let (mut probes, mut policies) = (Vec::new(), Vec::new());
+    for draft in drafts {
+        let name: Arc<str> = Arc::from(draft.policy.name.as_str());
+        for probe in draft.targets.iter_mut().flatten().chain(&mut draft.sorry_targets) {
+            if probe.way.is_some() {
+                probes.push(probe);
+                policies.push(Arc::clone(&name));
+            }
+        }
+    }
+    via::mark(probes, policies)
 }
 
 /// Lets equal checks be one value in memory.
