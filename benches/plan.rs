@@ -103,6 +103,7 @@ fn policy(number: u32, targets: &mut Vec<Target>) -> Policy {
                 name: address.to_string(),
                 address,
                 targets: vec![id],
+                needed: 1,
                 advisors: Vec::new(),
             }
         })

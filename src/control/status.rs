@@ -19,7 +19,7 @@ use crate::probe::slot::Slot;
 use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
-use crate::reconcile::view::HealthView;
+use crate::reconcile::view::{HealthView, Quorum};
 
 use super::advising::{AdviceStatus, AdvisorStatus};
 use super::holding::{AlarmStatus, DampingStatus};
@@ -213,6 +213,9 @@ pub struct RealServerStatus {
     pub real_server: String,
     /// All checks together.
     pub health: Health,
+    /// How many pass and must; `None` where all must.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
     /// One by one.
     pub checks: Vec<CheckStatus>,
     /// Its agents.
@@ -449,11 +452,12 @@ impl Moment<'_> {
         let kernel = self.report.table.as_ref().and_then(|table| table.get(&service));
         let kernel = kernel.and_then(|it| it.destinations.get(&destination));
         let why = wanted.map(|it| &it.why).or_else(|| absent.and_then(|it| it.get(&destination)));
+        let verdict = real_server.map(|it| self.view.real_server(it)).unwrap_or_default();
         DestinationStatus {
             destination,
             real_server: real_server.map(|it| it.name.clone()),
-            health: real_server.map_or(Health::Unknown, |it| self.view.real_server(it).health),
-            since: real_server.and_then(|it| self.since(it)).map(|since| self.ago(since)),
+            health: verdict.health,
+            since: verdict.since.map(|since| self.ago(since)),
             weight_wanted: wanted.map(|it| it.config.weight),
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
@@ -485,14 +489,8 @@ impl Moment<'_> {
         }
     }
 
-    /// When the verdict on a real server was reached: the latest of its targets that agree.
-    fn since(&self, real_server: &RealServer) -> Option<Instant> {
-        let health = self.view.real_server(real_server).health;
-        let states = real_server.targets.iter().map(|id| self.slot(*id).state);
-        states.filter(|state| state.health == health).map(|state| state.since).max()
-    }
-
-    /// The last outcome of the target that decides, with its streak if one is open.
+    /// The last outcome of the target that decides, with its streak if one is open; before it how
+    /// many pass, where not all must.
     fn why(&self, real_server: &RealServer) -> String {
         let health = self.view.real_server(real_server).health;
         let Some(id) =
@@ -517,7 +515,10 @@ impl Moment<'_> {
         if let Some(damping) = DampingStatus::of(slot, self.snapshot.now) {
             why += &damping.to_string();
         }
-        why
+        match self.view.quorum(real_server) {
+            Some(quorum) => format!("{quorum}; {why}"),
+            None => why,
+        }
     }
 
     pub(super) fn real_server(
@@ -529,6 +530,7 @@ impl Moment<'_> {
             policy: policy.name.clone(),
             real_server: real_server.name.clone(),
             health: self.view.real_server(real_server).health,
+            quorum: self.view.quorum(real_server),
             checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),
             advisors: real_server.advisors.iter().map(|id| self.advisor(*id)).collect(),
         }

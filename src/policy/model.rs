@@ -142,6 +142,29 @@ pub struct DeclaredDestination {
     pub config: DestinationConfig,
 }
 
+/// How many of its checks a real server must pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ChecksNeeded {
+    /// Each of them.
+    #[default]
+    All,
+    /// One, whichever.
+    Any,
+    /// So many, at least 1.
+    Count(u32),
+}
+
+impl ChecksNeeded {
+    /// How many that is of `all`.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::All => all,
+            Self::Any => all.min(1),
+            Self::Count(count) => Share::Count(count).of(all),
+        }
+    }
+}
+
 /// A declared real server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RealServer {
@@ -149,8 +172,10 @@ pub struct RealServer {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
-    /// What must pass for it to be up, all of them; empty: it is always up.
+    /// What is asked about it; empty: it is always up.
     pub targets: Vec<TargetId>,
+    /// How many of its targets must pass for it to be up: from 1 to all, 0 where there is none.
+    pub needed: usize,
     /// Whose advice counts for it besides, and whose verdict does not: agents.
     pub advisors: Vec<TargetId>,
 }

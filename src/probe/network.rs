@@ -28,9 +28,9 @@ use crate::health::OutcomeKind;
 #[derive(Debug, Default)]
 pub struct NetworkProber {
     configs: tls::Configs,
+    ways: Ways,
     programs: Errands,
     files: Errands,
-    ways: Ways,
 }
 
 impl NetworkProber {

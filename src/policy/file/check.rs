@@ -47,7 +47,7 @@ pub(super) const PROTOCOLS: &[&str] = &[
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 
 /// The most checks of a policy.
-const MAX_CHECKS: usize = 32;
+pub(super) const MAX_CHECKS: u32 = 32;
 
 /// The most results in a row that a verdict may need.
 const MAX_STREAK: u32 = 1000;
@@ -72,6 +72,13 @@ pub(crate) struct CheckEntry {
     pub(crate) proxy_protocol: Field<ProxyProtocol>,
     /// `via: vip`.
     pub(crate) via: Field<()>,
+}
+
+impl KindEntry {
+    /// Whether it only advises, as an agent.
+    pub(crate) fn is_advisor(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
 }
 
 /// The protocol of a check.
@@ -100,7 +107,7 @@ pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<C
         return None;
     }
     let nodes = decode::list(node, "checks", report)?;
-    if nodes.len() > MAX_CHECKS {
+    if nodes.len() > MAX_CHECKS as usize {
         let message = format!("{} checks, more than {MAX_CHECKS}", nodes.len());
         report.error(node.place, message, "each one is asked of every real server: keep a few");
         return None;

@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::health::Hysteresis;
 use crate::ipvs::model::Family;
 use crate::policy::decode::Field;
+use crate::policy::file::PolicyFile;
 use crate::policy::file::check::{CheckEntry, KindEntry};
 use crate::policy::file::http::{ExpectEntry, HttpEntry, HttpKind};
+use crate::policy::model::ChecksNeeded;
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::{
     Check, CheckKind, GrpcCheck, HttpCheck, ProxyProtocol, SmtpCheck, Target, Timing, WeightFrom,
@@ -221,6 +223,20 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
         response_headers: expect.headers.unwrap_or(Vec::new()),
         weight_from: weight_from.map(|weight_from| weight_from.value.clone()),
     })
+}
+
+/// More checks cannot be needed than there are; of a policy without other errors.
+pub(super) fn needed_are_there(file: &PolicyFile, report: &mut Report<'_>) {
+    let Some(At { value: ChecksNeeded::Count(count), place }) = file.checks_needed.get() else {
+        return;
+    };
+    let all = file.checks.get().map_or(0, |checks| {
+        checks.value.iter().filter(|check| !check.value.kind.is_advisor()).count()
+    });
+    if *count as usize > all {
+        let message = format!("{count} checks needed, but there are {all}");
+        report.error(*place, message, "no real server could ever be up: write fewer, or `all`");
+    }
 }
 
 /// What is probed for each real server.

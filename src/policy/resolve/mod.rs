@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use super::decode::Field;
 use super::file::PolicyFile;
-use super::model::{OnDown, Policy, PolicySet, PrivateService, RealServer, TargetId};
+use super::model::{ChecksNeeded, OnDown, Policy, PolicySet, PrivateService, RealServer, TargetId};
 use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
@@ -56,6 +56,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
             // What is left of a policy with an error in it may be incomplete.
             if report.errors() == before {
                 server::tunnel_is_used(&file, &mut report);
+                check::needed_are_there(&file, &mut report);
                 lint::policy(&file, &draft.policy, &mut report);
                 drafts.push(draft);
             }
@@ -73,6 +74,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
 struct Draft {
     policy: Policy,
     targets: Vec<Vec<Probe>>,
+    checks_needed: ChecksNeeded,
     sorry_targets: Vec<Probe>,
 }
 
@@ -107,6 +109,7 @@ fn draft(
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
     let targets = check::targets(&checks, &services, &servers, &destinations, report);
+    let checks_needed = file.checks_needed.unwrap_or(ChecksNeeded::All);
     let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
@@ -115,6 +118,7 @@ fn draft(
         name: server.name(),
         address: server.address(),
         targets: Vec::new(),
+        needed: 0,
         advisors: Vec::new(),
     });
     let policy = Policy {
@@ -126,7 +130,7 @@ fn draft(
         health_floor,
         sorry_server: sorry.server,
     };
-    Draft { policy, targets, sorry_targets: sorry.targets }
+    Draft { policy, targets, checks_needed, sorry_targets: sorry.targets }
 }
 
 fn assemble(mut drafts: Vec<Draft>, hash: String) -> PolicySet {
@@ -145,16 +149,23 @@ fn assemble(mut drafts: Vec<Draft>, hash: String) -> PolicySet {
     };
     let policies = drafts
         .into_iter()
-        .map(|Draft { mut policy, targets, sorry_targets }| {
-            let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
-            for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
+        .map(|Draft { mut policy, targets, checks_needed, sorry_targets }| {
+            let give = |server: &mut RealServer, probes: &[Probe], needed: ChecksNeeded| {
+                let targets = || probes.iter().map(|probe| &probe.target);
                 let ids = |advise: bool| {
-                    let targets = targets.iter().map(|probe| &probe.target);
-                    let meant = targets.filter(|one| one.check.kind.is_advisor() == advise);
-                    meant.map(id).collect::<BTreeSet<TargetId>>().into_iter().collect()
+                    let is_meant = |one: &&Target| one.check.kind.is_advisor() == advise;
+                    let ids: BTreeSet<TargetId> = targets().filter(is_meant).map(id).collect();
+                    ids.into_iter().collect()
                 };
                 server.targets = ids(false);
                 server.advisors = ids(true);
+                server.needed = needed.of(server.targets.len());
+            };
+            for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {
+                give(server, targets, checks_needed);
+            }
+            if let Some(sorry) = &mut policy.sorry_server {
+                give(sorry, &sorry_targets, ChecksNeeded::All);
             }
             policy
         })

@@ -61,6 +61,7 @@ pub(super) fn resolve(
         name: server.name(),
         address: server.address(),
         targets: Vec::new(),
+        needed: 0,
         advisors: Vec::new(),
     };
     Sorry {
