@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -26,9 +27,9 @@ use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::overrides::{OVERRIDES, Overrides};
 use crate::reconcile::plan::{Plan, plan as make_plan};
 use crate::reconcile::render::{render, render_all};
-use crate::reconcile::standing::Standing;
+use crate::reconcile::standing::{Clocks, STANDING, Standing};
 use crate::reconcile::view::{HealthView, Verdict};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 
 /// Probes in flight during the one round without a daemon.
 const PROBES_AT_ONCE: usize = 256;
@@ -62,9 +63,13 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
             }
             Err(error) => return Err(Failure::new(&error)),
         };
-    let overrides = match &daemon {
-        Some(daemon) => daemon.overrides.clone(),
-        None => recorded(args),
+    let (overrides, standing) = match &daemon {
+        Some(daemon) => (daemon.overrides.clone(), daemon.standing.clone()),
+        None => {
+            let mut overrides: Overrides = recorded(args, OVERRIDES);
+            overrides.expire(wall());
+            (overrides, recorded(args, STANDING))
+        }
     };
     let said = list(&overrides, &set, wall());
     let said: Vec<OverrideStatus> = said.into_iter().filter(|it| it.applies).collect();
@@ -82,11 +87,10 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
         Some(daemon) => daemon.owned.into_iter().collect(),
         None => open::store(&args.common).load().map_err(|error| Failure::new(&error))?,
     };
-    let plan = make_plan(
-        &observed,
-        &desired(&view, &observed, &Standing::default(), Moment::first(now())),
-        &owned,
-    );
+    let now = now();
+    let standing = Standing::of(standing, Clocks { now, wall: wall() });
+    let wanted = desired(&view, &observed, &standing, Moment::first(now));
+    let plan = make_plan(&observed, &wanted, &owned);
     match args.output {
         Output::Text => {
             let render = if args.all { render_all } else { render };
@@ -110,15 +114,16 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
 
-/// The overrides a daemon would start with.
-fn recorded(args: &Args) -> Overrides {
-    let mut record = Record::new(&args.common.state_dir, OVERRIDES, &open::scope(&args.common));
-    let mut overrides: Overrides = record.load().unwrap_or_else(|error| {
+/// What a daemon would start with.
+fn recorded<T>(args: &Args, kind: Kind) -> T
+where
+    T: Serialize + DeserializeOwned + Clone + Default + PartialEq,
+{
+    let mut record = Record::new(&args.common.state_dir, kind, &open::scope(&args.common));
+    record.load().unwrap_or_else(|error| {
         complain(&Failure::new(&error).message);
-        Overrides::default()
-    });
-    overrides.expire(wall());
-    overrides
+        T::default()
+    })
 }
 
 fn footer_of(said: &[OverrideStatus]) -> String {

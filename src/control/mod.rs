@@ -26,6 +26,7 @@ use crate::ipvs::model::{ServiceKey, Table};
 use crate::policy::model::PolicySet;
 use crate::probe::advice::Advice;
 use crate::reconcile::overrides::Overrides;
+use crate::reconcile::standing;
 use crate::reconcile::view::{HealthView, Verdict};
 
 /// What `plan` needs of a running daemon.
@@ -40,6 +41,9 @@ pub struct PlanInput {
     /// What operators said.
     #[serde(default)]
     pub overrides: Overrides,
+    /// What drains and what is withdrawn.
+    #[serde(default)]
+    pub standing: standing::Recorded,
     /// Virtual services it owns.
     pub owned: Vec<ServiceKey>,
     /// Its table, where that is not the kernel's. A rehearsal on the kernel's has none to offer:

@@ -32,6 +32,7 @@ use crate::operator::overriding::Order;
 use crate::operator::peer::Peer;
 use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::driver::{Confirm, Refresh, Report};
+use crate::reconcile::standing::Clocks;
 use crate::source::Ask;
 
 /// How long a resource waits for the tasks; they answer in milliseconds unless the kernel hangs.
@@ -150,6 +151,7 @@ pub(super) fn known(policies: String, snapshot: &Snapshot, report: &Report) -> P
         policies,
         health: known_health(snapshot),
         overrides: snapshot.overrides.as_ref().clone(),
+        standing: report.desired.standing.record(Clocks { now: snapshot.now, wall: wall() }),
         owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
         table: None,
     }

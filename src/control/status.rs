@@ -493,9 +493,10 @@ impl Moment<'_> {
     /// many pass, where not all must.
     fn why(&self, real_server: &RealServer) -> String {
         let health = self.view.real_server(real_server).health;
-        let Some(id) =
-            real_server.targets.iter().find(|id| self.view.verdict(**id).health == health).copied()
-        else {
+        let agree =
+            real_server.targets.iter().filter(|id| self.view.verdict(**id).health == health);
+        let first = |id: &&TargetId| (health == Health::Down).then(|| self.slot(**id).state.since);
+        let Some(id) = agree.min_by_key(first).copied() else {
             return "no checks: always up".to_owned();
         };
         let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));

@@ -85,6 +85,8 @@ pub struct Driver {
     pause: Duration,
     /// When the table is read next, whatever happens until then. A verdict does not put it off.
     read_due: Instant,
+    /// When what the last pass decided will be something else; `None` if it could not decide.
+    wake: Option<Instant>,
     last_set: Option<Arc<PolicySet>>,
     guard: Guard,
     confirms: mpsc::Receiver<Confirm>,
@@ -117,6 +119,7 @@ impl Driver {
             resync,
             pause: FIRST_PAUSE,
             read_due: now(),
+            wake: None,
             last_set: None,
             guard: Guard::Off,
             confirms: mpsc::channel(1).1,
@@ -210,7 +213,7 @@ impl Driver {
         let pause = if settled { self.resync } else { self.pause.min(self.resync) };
         let due = now() + pause;
         let due = if fresh { due } else { self.read_due.min(due) };
-        self.read_due = self.report.desired.wake.map_or(due, |wake| wake.min(due));
+        self.read_due = self.wake.take().map_or(due, |wake| wake.min(due));
         self.pause = if settled { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
     }
 
@@ -224,6 +227,7 @@ impl Driver {
             }
         };
         let desired = self.decide(view, &table, before.as_ref(), fresh);
+        self.wake = desired.wake;
         let standing = std::mem::replace(&mut self.standing, desired.standing.clone());
         let mut plan = plan(&table, &desired, &self.report.owned);
         if let Some(before) = before {

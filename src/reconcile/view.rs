@@ -83,7 +83,7 @@ impl HealthView {
 
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
-    /// target that decides, the time that of the one that decided it.
+    /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let combined = |health: fn(&Verdict) -> Health| {
@@ -95,7 +95,10 @@ impl HealthView {
             Some(_) => one.held.is_some(),
             None => one.effective() == effective,
         };
-        let first = verdicts().find(decide);
+        let first = match (held, health) {
+            (None, Health::Down) => verdicts().filter(decide).min_by_key(|one| one.since),
+            _ => verdicts().find(decide),
+        };
         let since = match (held, health) {
             (None, Health::Up | Health::Down) => {
                 let mut times: Vec<_> = verdicts().filter(decide).map(|one| one.since).collect();
@@ -157,5 +160,32 @@ fn combine(real_server: &RealServer, count: impl Fn(Health) -> usize) -> Health 
         Health::Down
     } else {
         Health::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_down_is_so_since_its_first_target_turned() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let first = Instant::now();
+        let down = |reason: &str, later| Verdict {
+            since: Some(first + Duration::from_secs(later)),
+            ..Verdict::of(Health::Down, Some(reason.into()))
+        };
+        let verdicts = vec![down("second", 9), Verdict::of(Health::Up, None), down("first", 0)];
+        let view = HealthView::new(Arc::default(), verdicts);
+        let server = RealServer {
+            name: "10.0.0.1".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            targets: (0..3).map(TargetId).collect(),
+            needed: 3,
+            advisors: Vec::new(),
+        };
+        assert_eq!(view.real_server(&server), down("first", 0));
     }
 }

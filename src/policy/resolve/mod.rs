@@ -110,7 +110,7 @@ fn draft(
     let destinations = server::destinations(&services, &servers, report);
     let targets = check::targets(&checks, &services, &servers, &destinations, report);
     let checks_needed = file.checks_needed.unwrap_or(ChecksNeeded::All);
-    let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
+    let sorry = sorry::resolve(file, (&services, &destinations), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
     safety::lint(file, (&services, &servers), sysctl, report);
