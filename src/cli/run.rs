@@ -19,6 +19,7 @@ use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
 use crate::ipvs::rehearsal::Rehearsal;
+use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::policy::guard::Guard;
 use crate::probe::blast_limit::BlastLimit;
@@ -51,6 +52,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let _log = logging::init(&args.log)?;
     let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
+    let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
     let mut table = open::table(args.common.ipvs)?;
     permitted(table.as_mut())?;
@@ -143,6 +145,14 @@ fn lock(common: &Common) -> Result<File, Failure> {
         error => failed("lock", &error),
     })?;
     Ok(file)
+}
+
+/// Makes sure that no second daemon works on the same table, wherever its state and socket are.
+fn claim(table: Table) -> Result<Option<TableLock>, Failure> {
+    match table {
+        Table::Kernel => lock_table().map(Some).map_err(|error| Failure::new(&error)),
+        Table::Memory => Ok(None),
+    }
 }
 
 /// What the last run has left on record, and the record, unless nothing is to be written. A

@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod netns;
 pub mod rehearsal;
 pub mod rules;
+pub mod table_lock;
 pub mod text;
 
 use thiserror::Error;
