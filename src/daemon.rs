@@ -10,6 +10,7 @@
 //! | observer | main | what was so before | health views, reports | events |
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
+//! | life, watchdog | main | the way to systemd | reports, statuses, beats | notifications |
 //!
 //! On exit the table stays as it is.
 
@@ -31,6 +32,7 @@ use crate::control::server::{Control, serve};
 use crate::control::status::Facts;
 use crate::events::{Journal, Moment, What, observe};
 use crate::ipvs::Ipvs;
+use crate::notify::{self, Heart, Life, Notifier};
 use crate::operator::overriding::Overriding;
 use crate::policy::guard::Guard;
 use crate::policy::load::Loaded;
@@ -87,6 +89,8 @@ pub struct Settings {
     pub journal: Journal,
     /// For the status.
     pub facts: Facts,
+    /// The way to systemd.
+    pub notifier: Notifier,
 }
 
 /// Why a daemon ended that should not have.
@@ -160,7 +164,8 @@ pub async fn run<P: Prober>(
         .guarded(settings.guard, confirms_out)
         .telling(journal.clone());
     tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
-    let mut driver_ended = on_own_thread(driver, views, refreshes_out, reports_in)
+    let (driver_pulse, driver_heart) = notify::pulse();
+    let mut driver_ended = on_own_thread(driver, driver_heart, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
     let (recalled, record) = settings.health;
     let engine = Engine::new(settings.limits, settings.seed)
@@ -173,8 +178,26 @@ pub async fn run<P: Prober>(
     });
     let mut overriding = tokio::spawn(overriding.run(orders_out, sets.clone()));
     let runner = Runner::new(engine, prober).overridden_by(overrides).telling(journal.clone());
-    let mut runner = tokio::spawn(runner.run(sets, queries_out, views_in));
+    let (runner_pulse, runner_heart) = notify::pulse();
+    let mut runner =
+        tokio::spawn(runner_heart.beat_beside(runner.run(sets, queries_out, views_in)));
     let source = tokio::spawn(source.run(hangup, asks_out));
+    let notifier = settings.notifier;
+    if notifier.is_heard() {
+        let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
+        let life = Life {
+            facts: settings.facts.clone(),
+            queries: queries.clone(),
+            asks: asks.clone(),
+            reports: reports.clone(),
+            policies: policies.clone(),
+        };
+        tokio::spawn(life.tell(notifier.clone(), hangup));
+    }
+    if let Some(limit) = notifier.watchdog() {
+        let pulses = vec![driver_pulse, runner_pulse];
+        tokio::spawn(notify::watch(notifier.clone(), limit, pulses));
+    }
     if let Some(listener) = settings.listener {
         listener.set_nonblocking(true).map_err(setup("prepare the socket"))?;
         let listener =
@@ -191,6 +214,7 @@ pub async fn run<P: Prober>(
         _ = &mut overriding => Err(DaemonError::TaskEnded("keeper of overrides")),
         _ = &mut driver_ended => Err(DaemonError::TaskEnded("reconciler")),
     };
+    notifier.stopping();
     drop(end);
     if let Some(keeper) = keeper
         && tokio::time::timeout(LAST_WRITE, keeper).await.is_err()
@@ -235,6 +259,7 @@ async fn observed(
 
 fn on_own_thread(
     driver: Driver,
+    heart: Heart,
     views: watch::Receiver<Arc<HealthView>>,
     refreshes: mpsc::Receiver<oneshot::Sender<()>>,
     reports: watch::Sender<Arc<Report>>,
@@ -243,7 +268,7 @@ fn on_own_thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("reconciler".to_owned()).spawn(move || {
         go_first();
-        runtime.block_on(driver.run(views, refreshes, reports));
+        runtime.block_on(heart.beat_beside(driver.run(views, refreshes, reports)));
         drop(alive);
     })?;
     Ok(ended)

@@ -23,6 +23,7 @@ pub mod daemon;
 pub mod events;
 pub mod health;
 pub mod ipvs;
+pub mod notify;
 pub mod operator;
 pub mod policy;
 pub mod probe;

@@ -25,6 +25,7 @@ use crate::events::Journal;
 use crate::ipvs::memory::Memory;
 use crate::ipvs::model::{Change, Table};
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::notify::Notifier;
 use crate::policy::guard::Guard;
 use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
@@ -109,6 +110,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
         listener: Some(listener),
         limits: Limits::for_sockets(64),
         seed: rand::random(),
+        notifier: Notifier::default(),
         facts: Facts { started: wall(), dry_run: false, ipvs: "memory".to_owned() },
     })
 }

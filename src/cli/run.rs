@@ -14,13 +14,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
-use super::{Exit, Failure, logging, open, runtime};
+use super::{Exit, Failure, complain, logging, open, runtime};
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
 use crate::ipvs::rehearsal::Rehearsal;
 use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::notify::{Environment, Notifier};
 use crate::policy::guard::Guard;
 use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
@@ -39,6 +40,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 pub(super) fn run(args: Run) -> Result<Exit, Failure> {
+    let notifier = notifier();
     open::enter(&args.common)?;
     let runtime = runtime()?;
     {
@@ -91,6 +93,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
             }
             .to_owned(),
         },
+        notifier,
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -115,6 +118,14 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         let _ = events.recv_timeout(LAST_EVENTS);
     }
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
+}
+
+/// The way to systemd; without one it says itself what it misses.
+fn notifier() -> Notifier {
+    Notifier::new(&Environment::of_process()).unwrap_or_else(|error| {
+        complain(&format!("pointsman: cannot use NOTIFY_SOCKET: {error}"));
+        Notifier::default()
+    })
 }
 
 /// Without the capability nothing can ever work: say so at the start. Other trouble may pass, and

@@ -16,5 +16,6 @@ mod reload;
 mod run;
 mod scratch;
 mod status;
+mod systemd;
 mod usage;
 mod verdicts;
