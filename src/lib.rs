@@ -26,6 +26,7 @@ pub mod ipvs;
 pub mod notify;
 pub mod operator;
 pub mod policy;
+pub mod privileges;
 pub mod probe;
 pub mod reconcile;
 pub mod record;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,8 @@ use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::notify::{Environment, Notifier};
 use crate::policy::guard::Guard;
+use crate::policy::load::Loaded;
+use crate::privileges;
 use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
 use crate::probe::knowledge::{HEALTH, Recalled, Recorded};
@@ -51,8 +54,9 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::text(format!("cannot handle SIGHUP: {error}")))?,
         );
     }
+    // Before any other thread: privileges belong to threads.
+    let (first, privileges) = with_least_privilege(&args)?;
     let _log = logging::init(&args.log)?;
-    let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
@@ -102,6 +106,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         ipvs = %settings.facts.ipvs,
         policies = %settings.path.display(),
         probes_at_once = settings.limits.total,
+        privileges = %privileges::names(privileges),
         "started"
     );
     let ended = runtime.block_on(async {
@@ -118,6 +123,19 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         let _ = events.recv_timeout(LAST_EVENTS);
     }
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
+}
+
+/// Loads the policies and keeps what privileges they need.
+fn with_least_privilege(args: &Run) -> Result<(Loaded, CapabilitySet), Failure> {
+    let refused = |error| Failure::text(format!("cannot give up privileges: {error}"));
+    privileges::respect_permissions().map_err(refused)?;
+    let first = open::policies(&args.common.policies)?;
+    let mut needed = privileges::needed(&first.set);
+    if args.dry_run {
+        needed |= privileges::OF_REHEARSAL;
+    }
+    let kept = privileges::keep(needed).map_err(refused)?;
+    Ok((first, kept))
 }
 
 /// The way to systemd; without one it says itself what it misses.

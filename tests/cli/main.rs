@@ -12,6 +12,7 @@ mod held;
 mod hostile;
 mod overrides;
 mod plan;
+mod privileges;
 mod reload;
 mod run;
 mod scratch;
