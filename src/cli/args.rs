@@ -19,7 +19,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status)";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status, doctor)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -50,6 +50,10 @@ pub enum Command {
     Confirm(Confirm),
     /// Let the verdicts count that the blast-radius limit holds: the failures are real
     Release(Release),
+    /// Send a test message to the receivers of alerts
+    AlertTest(AlertTest),
+    /// Find what on this machine keeps LVS from working, with the command that mends it
+    Doctor(Doctor),
     /// Show the whole pipeline at work in this process, without privileges
     Demo(Demo),
 }
@@ -117,6 +121,9 @@ pub struct Run {
     /// The window of the blast-radius limit
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub blast_window: Duration,
+    /// Who is told when something goes wrong [default: /etc/pointsman/alerts.yaml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
     /// Where and how to log.
     #[command(flatten)]
     pub log: Log,
@@ -341,6 +348,40 @@ pub struct Release {
     /// How to ask.
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// `pointsman alert-test`.
+#[derive(Debug, Args)]
+pub struct AlertTest {
+    /// Only to these receivers; all of them by default
+    #[arg(value_name = "RECEIVER")]
+    pub receivers: Vec<String>,
+    /// The file that names them [default: /etc/pointsman/alerts.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
+}
+
+/// `pointsman doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Directory of policies, or one file: what they need is looked for
+    #[arg(long, value_name = "DIR", default_value = "/etc/pointsman/policies")]
+    pub policies: PathBuf,
+    /// Directory of the daemon for what must survive a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pointsman")]
+    pub state_dir: PathBuf,
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Network namespace to look at, by its name in /run/netns
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Format of the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+    /// Show also what is as it should be
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `pointsman demo`.

@@ -96,6 +96,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
     })?;
     Ok(Settings {
         journal: Journal::default(),
+        alerting: None,
         path,
         guard: Guard::Off,
         first,

@@ -1,9 +1,11 @@
 //! The commands. Standard output carries the answer, standard error everything else.
 
+mod alert_test;
 pub mod args;
 mod check;
 mod confirm;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod log_text;
@@ -32,7 +34,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage or invalid policies. Nothing was touched.
     Usage = 2,
-    /// `plan --detailed-exitcode`: changes are pending. `status`: something needs an operator.
+    /// `plan --detailed-exitcode`: changes are pending. `status`, `doctor`: something needs an
+    /// operator.
     Pending = 3,
 }
 
@@ -58,6 +61,8 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::events(&args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
+        Command::AlertTest(args) => alert_test::alert_test(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Demo(args) => demo::demo(&args),
     };
     match ended {

@@ -48,7 +48,7 @@ struct Answer<'a> {
 }
 
 pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
-    open::enter(&args.common)?;
+    open::enter(args.common.netns.as_deref())?;
     let loaded = open::policies(&args.common.policies)?;
     let set = Arc::new(loaded.set);
     let runtime = runtime()?;

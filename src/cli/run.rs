@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,8 @@ use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
 use super::{Exit, Failure, complain, logging, open, runtime};
+use crate::alerts::queue::ALERTS;
+use crate::alerts::task::Alerting;
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
@@ -44,7 +46,7 @@ const MOST_DESCRIPTORS: u64 = 65_536;
 
 pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let notifier = notifier();
-    open::enter(&args.common)?;
+    open::enter(args.common.netns.as_deref())?;
     let runtime = runtime()?;
     {
         // From here on: a reload asked for during the start must not be the end of it.
@@ -65,6 +67,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
+    let alerting = if args.dry_run { None } else { alerting(&args)? };
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {
@@ -87,6 +90,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         listener,
         limits: Limits::for_sockets(probe_sockets()),
         journal: journal.clone(),
+        alerting,
         seed: rand::random(),
         facts: Facts {
             started: wall(),
@@ -203,6 +207,14 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
     let (recorded, record) = recorded(common, HEALTH, dry_run);
     let recalled = Recalled::of(recorded, Clocks { now: now(), wall: wall() });
     (recalled, record)
+}
+
+/// Who is told, if anybody is. A default file need not be there.
+fn alerting(args: &Run) -> Result<Option<(Alerting, PathBuf)>, Failure> {
+    let Some((alerts, path)) = open::alerts(args.alerts.as_deref())? else { return Ok(None) };
+    let (recorded, record) = recorded(&args.common, ALERTS, false);
+    info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
+    Ok(Some((Alerting::new(alerts, open::director(), recorded, record), path)))
 }
 
 /// Events that cannot be kept do not stop the start.

@@ -1,11 +1,13 @@
 //! The command line as its user meets it: the binary from outside, with a table in memory, real
 //! HTTP servers on loopback and directories of its own for each test.
 
+mod alerts;
 mod backend;
 mod bad_input;
 mod check;
 mod daemon;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod held;

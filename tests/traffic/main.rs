@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod cut;
 mod daemon;
+mod doctor;
 mod edits;
 mod failures;
 mod families;
@@ -72,4 +73,5 @@ in_guests! {
     overrides_under_load: overrides::by_an_operator;
     half_a_file_under_load: cut::cut_in_half;
     sorry_server_answers: limits::sorry_answers;
+    doctor_mends: doctor::its_commands_mend;
 }
