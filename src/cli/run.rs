@@ -11,11 +11,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
-use super::{Exit, Failure, complain, logging, open, runtime};
+use super::settings_follower::Follower;
+use super::{Exit, Failure, complain, logging, open, runtime, settings};
 use crate::alerts::queue::ALERTS;
 use crate::alerts::task::Alerting;
 use crate::control::status::Facts;
@@ -25,10 +25,8 @@ use crate::ipvs::rehearsal::Rehearsal;
 use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::notify::{Environment, Notifier};
-use crate::policy::guard::Guard;
 use crate::policy::load::Loaded;
 use crate::privileges;
-use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
 use crate::probe::knowledge::{HEALTH, Recalled, Recorded};
 use crate::probe::network::NetworkProber;
@@ -44,17 +42,14 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// As many probe sockets as anybody needs.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
-pub(super) fn run(args: Run) -> Result<Exit, Failure> {
+pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure> {
     let notifier = notifier();
     open::enter(args.common.netns.as_deref())?;
     let runtime = runtime()?;
     {
         // From here on: a reload asked for during the start must not be the end of it.
         let _inside = runtime.enter();
-        drop(
-            signal(SignalKind::hangup())
-                .map_err(|error| Failure::text(format!("cannot handle SIGHUP: {error}")))?,
-        );
+        drop(daemon::hangup().map_err(|error| Failure::new(&error))?);
     }
     // Before any other thread: privileges belong to threads.
     let (first, privileges) = with_least_privilege(&args)?;
@@ -75,18 +70,19 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         pid: std::process::id(),
         dry_run: args.dry_run,
     });
+    let super::FromFile { file: settings_file, values, .. } = settings;
+    let (follower, tuning, settings_status) =
+        Follower::new(settings_file, values, settings::tuning(&args));
     let settings = Settings {
         path: args.common.policies.clone(),
-        guard: if args.yes { Guard::Off } else { args.reload_guard },
         first,
         ipvs,
         store,
         owned,
         standing: recorded(&args.common, STANDING, args.dry_run),
         health: remembered(&args.common, args.dry_run),
-        blast_limit: BlastLimit { most: args.blast_limit.0, window: args.blast_window },
         overrides: recorded(&args.common, OVERRIDES, args.dry_run),
-        resync: args.resync,
+        tuning,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
         journal: journal.clone(),
@@ -100,6 +96,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
                 Table::Memory => "memory",
             }
             .to_owned(),
+            settings: settings_status,
         },
         notifier,
     };
@@ -114,6 +111,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         "started"
     );
     let ended = runtime.block_on(async {
+        tokio::spawn(follower.run(daemon::hangup()?));
         daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
     });
     if let Some(socket) = socket {

@@ -18,6 +18,7 @@ mod privileges;
 mod reload;
 mod run;
 mod scratch;
+mod settings;
 mod status;
 mod systemd;
 mod usage;
