@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod journal;
 mod log_text;
 mod logging;
 mod open;
@@ -51,7 +52,7 @@ impl From<Exit> for ExitCode {
 
 /// Parses the arguments and runs the command they name.
 pub fn main() -> ExitCode {
-    let ended = with_settings(Cli::parse()).and_then(|cli| command(cli));
+    let ended = with_settings(Cli::parse()).and_then(command);
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
