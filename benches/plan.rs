@@ -99,7 +99,7 @@ fn policy(number: u32, targets: &mut Vec<Target>) -> Policy {
             let address = address(0x0a00_0000 + number * PER_SERVICE + server);
             targets.push(target(address));
             let id = TargetId(targets.len() as u32 - 1);
-            RealServer { name: address.to_string(), address, targets: vec![id] }
+            RealServer { name: address.to_string(), address, targets: vec![id], needed: 1 }
         })
         .collect();
     let services = (0..SERVICES_PER_POLICY).map(|service| {

@@ -33,4 +33,5 @@ pub mod probe;
 pub mod reconcile;
 pub mod record;
 pub mod source;
+pub mod top;
 pub mod tuning;

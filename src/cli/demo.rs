@@ -99,6 +99,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
     let (guard, blast_limit) = (Guard::Off, BlastLimit::default());
     let tuning = Tuning { resync: Duration::from_secs(5), guard, blast_limit };
     Ok(Settings {
+        open: None,
         journal: Journal::default(),
         alerting: None,
         path,

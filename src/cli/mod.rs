@@ -19,6 +19,7 @@ mod run;
 mod settings;
 mod settings_follower;
 mod status;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -88,6 +89,7 @@ fn command((cli, settings): (Cli, FromFile)) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args, settings.problems),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),
         Command::Weight(args) => overrides::weight(args),

@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
@@ -70,6 +71,14 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         pid: std::process::id(),
         dry_run: args.dry_run,
     });
+    let is_real = args.common.ipvs == Table::Kernel && !args.dry_run;
+    let (open, prober) = match is_real {
+        true => {
+            let (sender, open) = watch::channel(Arc::default());
+            (Some(sender), NetworkProber::through(open))
+        }
+        false => (None, NetworkProber::new()),
+    };
     let super::FromFile { file: settings_file, values, .. } = settings;
     let (follower, tuning, settings_status) =
         Follower::new(settings_file, values, settings::tuning(&args));
@@ -85,6 +94,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         tuning,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
+        open,
         journal: journal.clone(),
         alerting,
         seed: rand::random(),
@@ -112,7 +122,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     );
     let ended = runtime.block_on(async {
         tokio::spawn(follower.run(daemon::hangup()?));
-        daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
+        daemon::run(settings, Arc::new(prober), daemon::end_signal()?).await
     });
     if let Some(socket) = socket {
         // One that stays is replaced at the next start.

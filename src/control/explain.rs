@@ -19,6 +19,7 @@ use crate::probe::slot::{Last, Slot};
 use crate::probe::target::Timing;
 use crate::reconcile::driver::Report;
 use crate::reconcile::overrides::Action;
+use crate::reconcile::view::Quorum;
 
 /// Whom to explain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct Explanation {
     pub real_server: String,
     /// The verdict of all checks together.
     pub health: Health,
+    /// How many checks pass and must; `None` where all must.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
     /// One by one; empty: it always counts as up.
     pub checks: Vec<CheckExplained>,
     /// What an operator said.
@@ -134,6 +138,7 @@ impl Explanation {
             origin: policy.origin.clone(),
             real_server: server.name.clone(),
             health: status.health,
+            quorum: status.quorum,
             checks: status.checks.into_iter().zip(asked).map(CheckExplained::of).collect(),
             r#override: overrides
                 .into_iter()

@@ -29,6 +29,9 @@ pub fn render(explanation: &Explanation) -> String {
     if it.checks.is_empty() {
         line(&mut text, "checks", "none: it always counts as up");
     }
+    if let Some(quorum) = &it.quorum {
+        line(&mut text, "checks", &quorum.to_string());
+    }
     for check in &it.checks {
         text.push('\n');
         check_lines(&mut text, check);

@@ -13,7 +13,7 @@ use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
 use crate::policy::guard::Removal;
-use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
+use crate::policy::model::{Policy, PrivateService, RealServer, TargetId, VirtualService};
 use crate::probe::advice::AdvisedWeight;
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
@@ -21,7 +21,7 @@ use crate::probe::slot::Slot;
 use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
-use crate::reconcile::view::HealthView;
+use crate::reconcile::view::{HealthView, Quorum};
 
 use super::holding::{AlarmStatus, DampingStatus};
 
@@ -58,6 +58,24 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
     pub real_servers: Vec<RealServerStatus>,
+    /// What leads probes through virtual addresses.
+    #[serde(default)]
+    pub private: Vec<PrivateStatus>,
+}
+
+/// A virtual service of ours that leads probes to one real server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PrivateStatus {
+    /// Its identity, a firewall mark.
+    pub service: ServiceKey,
+    /// A policy that needs it.
+    pub policy: String,
+    /// Its only destination.
+    pub destination: DestinationKey,
+    /// The destination's settings, as a plan writes them.
+    pub config: String,
+    /// Whether the kernel has it.
+    pub in_kernel: bool,
 }
 
 /// The policies in force.
@@ -210,6 +228,9 @@ pub struct RealServerStatus {
     pub real_server: String,
     /// All checks together.
     pub health: Health,
+    /// How many pass and must; `None` where all must.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
     /// One by one.
     pub checks: Vec<CheckStatus>,
 }
@@ -288,6 +309,7 @@ impl Status {
                     policy.real_servers.iter().map(|it| moment.real_server(policy, it))
                 })
                 .collect(),
+            private: set.private.iter().map(|it| private(report, it)).collect(),
         };
         status.degraded = status.troubles();
         status.degraded.extend(at_the_limit(&report.desired));
@@ -449,11 +471,12 @@ impl Moment<'_> {
         let kernel = self.report.table.as_ref().and_then(|table| table.get(&service));
         let kernel = kernel.and_then(|it| it.destinations.get(&destination));
         let why = wanted.map(|it| &it.why).or_else(|| absent.and_then(|it| it.get(&destination)));
+        let verdict = real_server.map(|it| self.view.real_server(it)).unwrap_or_default();
         DestinationStatus {
             destination,
             real_server: real_server.map(|it| it.name.clone()),
-            health: real_server.map_or(Health::Unknown, |it| self.view.real_server(it).health),
-            since: real_server.and_then(|it| self.since(it)).map(|since| self.ago(since)),
+            health: verdict.health,
+            since: verdict.since.map(|since| self.ago(since)),
             weight_wanted: wanted.map(|it| it.config.weight),
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
@@ -479,14 +502,8 @@ impl Moment<'_> {
         }
     }
 
-    /// When the verdict on a real server was reached: the latest of its targets that agree.
-    fn since(&self, real_server: &RealServer) -> Option<Instant> {
-        let health = self.view.real_server(real_server).health;
-        let states = real_server.targets.iter().map(|id| self.slot(*id).state);
-        states.filter(|state| state.health == health).map(|state| state.since).max()
-    }
-
-    /// The last outcome of the target that decides, with its streak if one is open.
+    /// The last outcome of the target that decides, with its streak if one is open; before it how
+    /// many pass, where not all must.
     fn why(&self, real_server: &RealServer) -> String {
         let health = self.view.real_server(real_server).health;
         let Some(id) =
@@ -511,7 +528,10 @@ impl Moment<'_> {
         if let Some(damping) = DampingStatus::of(slot, self.snapshot.now) {
             why += &damping.to_string();
         }
-        why
+        match self.view.quorum(real_server) {
+            Some(quorum) => format!("{quorum}; {why}"),
+            None => why,
+        }
     }
 
     pub(super) fn real_server(
@@ -523,6 +543,7 @@ impl Moment<'_> {
             policy: policy.name.clone(),
             real_server: real_server.name.clone(),
             health: self.view.real_server(real_server).health,
+            quorum: self.view.quorum(real_server),
             checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),
         }
     }
@@ -594,6 +615,19 @@ fn table(report: &Report, now: Instant) -> TableStatus {
             .collect(),
         error: report.error.clone(),
         foreign: report.plan.foreign.clone(),
+    }
+}
+
+fn private(report: &Report, private: &PrivateService) -> PrivateStatus {
+    let (service, destination) = (private.key, private.destination.key);
+    let table = report.table.as_deref();
+    let found = table.and_then(|table| table.get(&service)?.destinations.get(&destination));
+    PrivateStatus {
+        service,
+        policy: private.policy.to_string(),
+        destination,
+        config: private.destination.config.to_string(),
+        in_kernel: found.is_some(),
     }
 }
 

@@ -183,7 +183,8 @@ impl Engine {
                 members.extend(known.member.map(|member| (index, member)));
             }
         }
-        self.wave.restore(members, recalled.holds_since());
+        let down = (0..).zip(&self.slots).filter(|(_, slot)| slot.state.health == Health::Down);
+        self.wave.restore(down.map(|(index, _)| index), members, recalled.holds_since());
     }
 
     /// Rebuilds what is derived from the slots: the queue, and whose attempt is whose.

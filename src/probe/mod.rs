@@ -37,6 +37,7 @@ mod tls;
 mod tls_error;
 pub mod trust;
 mod udp;
+pub mod via;
 mod wire;
 
 use std::future::Future;

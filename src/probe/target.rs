@@ -58,6 +58,10 @@ impl fmt::Display for Target {
             CheckKind::Grpc(grpc) if !grpc.service.is_empty() => write!(f, " {}", grpc.service),
             CheckKind::Dns(dns) => write!(f, " {}", dns.name),
             _ => Ok(()),
+        }?;
+        match self.check.via {
+            Some(via) => write!(f, " via {}", via.vip),
+            None => Ok(()),
         }
     }
 }
@@ -88,12 +92,26 @@ pub struct Check {
     pub interface: Option<String>,
     /// What announces the connection before the protocol, where a real server asks for it.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The way to the real server, where that is not its own address.
+    pub via: Option<Via>,
+}
+
+/// The way through a virtual address: a connection to it, with a firewall mark that a private
+/// virtual service turns to the real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Via {
+    /// The virtual address and port.
+    pub vip: SocketAddr,
+    /// The mark.
+    pub mark: u32,
+    /// Whether answers come past IPVS, from the virtual address (`direct`, `tunnel`).
+    pub answers_past: bool,
 }
 
 impl Check {
     /// A check from wherever the system's routes lead.
     pub fn new(kind: CheckKind) -> Self {
-        Self { kind, source: None, interface: None, proxy_protocol: None }
+        Self { kind, source: None, interface: None, proxy_protocol: None, via: None }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::ipvs::model::{
     Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey, Table,
 };
-use crate::policy::model::{DeclaredDestination, Policy, VirtualService};
+use crate::policy::model::{DeclaredDestination, Policy, PrivateService, VirtualService};
 use crate::probe::advice::{AdvisedWeight, scaled};
 
 use super::diff::{Side, merge};
@@ -120,12 +120,23 @@ pub fn desired(
     for policy in &view.policies.policies {
         pass.policy(view, policy, observed, &mut services);
     }
+    services.extend(view.policies.private.iter().map(private));
     Desired {
         services: services.into_iter().collect(),
         standing: pass.next,
         wake: pass.wake,
         guarded: moment.guarded,
     }
+}
+
+/// What leads a probe through a virtual address is there whatever comes of the probe.
+fn private(service: &PrivateService) -> (ServiceKey, DesiredService) {
+    let PrivateService { policy, key, config, destination } = service;
+    let why = Why::Up;
+    let one = DesiredDestination { config: destination.config, why, weight: None };
+    let destinations = [(destination.key, one)].into();
+    let (policy, config, absent) = (Arc::clone(policy), config.clone(), BTreeMap::new());
+    (*key, DesiredService { policy, config, destinations, absent })
 }
 
 /// One decision over everything: what it reads, and what it leaves.

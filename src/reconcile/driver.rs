@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::apply::{Applied, Failure, apply, believed};
 use super::desired::{Desired, Moment, desired};
@@ -24,7 +24,8 @@ use crate::events::{Journal, What};
 use crate::ipvs::model::{DestinationKey, Service, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::policy::guard::{Destinations, Guard, Removal};
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, PrivateService, VirtualService};
+use crate::probe::via::Open;
 use crate::record::Record;
 use crate::tuning::{Tuning, retuned};
 
@@ -98,6 +99,8 @@ pub struct Driver {
     surprised: bool,
     report: Report,
     journal: Journal,
+    /// Tells probes which ways through virtual addresses are open.
+    open: Option<watch::Sender<Arc<Open>>>,
 }
 
 impl Driver {
@@ -126,6 +129,7 @@ impl Driver {
             surprised: false,
             report,
             journal: Journal::default(),
+            open: None,
         }
     }
 
@@ -151,6 +155,12 @@ impl Driver {
     #[must_use]
     pub fn guarded(self, guard: Guard, confirms: mpsc::Receiver<Confirm>) -> Self {
         Self { guard, confirms, ..self }
+    }
+
+    /// Says which ways through virtual addresses are open.
+    #[must_use]
+    pub fn opening(self, open: Option<watch::Sender<Arc<Open>>>) -> Self {
+        Self { open, ..self }
     }
 
     /// Reconciles until the sender of views is gone. The table stays as it is then.
@@ -247,9 +257,41 @@ impl Driver {
         if fresh {
             self.report.table = Some(Arc::new(table.clone()));
         }
+        self.tell_open(&table, &view.policies);
         self.believed = Some(table);
         self.last_set = Some(Arc::clone(&view.policies));
         !self.surprised && self.report.failures.is_empty() && self.report.error.is_none()
+    }
+
+    /// Which private virtual services the table has as they should be.
+    fn tell_open(&self, table: &Table, policies: &PolicySet) {
+        let Some(open) = &self.open else { return };
+        let is_there = |private: &&PrivateService| {
+            let PrivateService { key, config, destination, .. } = private;
+            table.get(key).is_some_and(|service| {
+                let found = service.destinations.get(&destination.key);
+                service.config == *config
+                    && service.destinations.len() == 1
+                    && found.is_some_and(|found| found.config == destination.config)
+            })
+        };
+        let services = policies.private.iter().filter(is_there).map(|private| private.key);
+        let keys = policies.policies.iter().flat_map(|policy| &policy.services);
+        let vip = |service: &VirtualService| match service.key {
+            ServiceKey::Address { address, .. } => Some(address),
+            ServiceKey::Fwmark { .. } => None,
+        };
+        let now = match policies.private.is_empty() {
+            true => Open::default(),
+            false => Open { services: services.collect(), vips: keys.filter_map(vip).collect() },
+        };
+        open.send_if_modified(|before| {
+            let is_other = **before != now;
+            if is_other {
+                *before = Arc::new(now);
+            }
+            is_other
+        });
     }
 
     /// What should be, with what no policy declares held where too much of it would go.
@@ -291,7 +333,10 @@ impl Driver {
             let keys = service.destinations.keys().filter(|one| stays(key, one));
             (*key, keys.copied().collect())
         };
-        table.iter().filter(|(key, _)| self.report.owned.contains(key)).map(of).collect()
+        let is_ours = |(key, _): &(&ServiceKey, &Service)| {
+            self.report.owned.contains(key) && !key.is_private()
+        };
+        table.iter().filter(is_ours).map(of).collect()
     }
 
     /// The table to plan against, and after a read also what it was believed to be before.
@@ -385,6 +430,8 @@ fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied) {
         if step.repair {
             warn!(service, destination, "drift repaired: {change}");
             journal.tell(What::Repair { service, destination, change });
+        } else if step.change.service().is_private() {
+            debug!(service, destination, "{change}");
         } else {
             info!(service, destination, "{change}");
             journal.tell(What::Change { service, destination, change });

@@ -21,5 +21,6 @@ mod scratch;
 mod settings;
 mod status;
 mod systemd;
+mod top;
 mod usage;
 mod verdicts;

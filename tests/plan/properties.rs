@@ -15,7 +15,9 @@ use pointsman::ipvs::model::{
     Persistence, Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
 };
 use pointsman::ipvs::{Ipvs, IpvsError};
-use pointsman::policy::model::{AtFloor, DeclaredDestination, HealthFloor, OnDown, Share};
+use pointsman::policy::model::{
+    AtFloor, ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Share,
+};
 use pointsman::reconcile::apply::{apply, believed};
 use pointsman::reconcile::desired::{Desired, Moment, desired};
 use pointsman::reconcile::ownership::Owned;
@@ -425,12 +427,13 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
     let servers = subsequence(SERVERS.to_vec(), 1..=4).prop_flat_map(|numbers| {
         let count = numbers.len();
         let configs = prop::collection::vec(destination_configs(), count);
-        let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..3), count);
+        let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..4), count);
         (Just(numbers), configs, health)
     });
     let services = prop::collection::vec((service_configs(), select(PORTS.to_vec())), keys.len());
-    (on_down, safety(), servers, services).prop_map(
-        move |(on_down, safety, (numbers, configs, verdicts), services)| {
+    let needed = select(vec![ChecksNeeded::All, ChecksNeeded::Any, ChecksNeeded::Count(2)]);
+    (on_down, safety(), needed, servers, services).prop_map(
+        move |(on_down, safety, needed, (numbers, configs, verdicts), services)| {
             let declare = |service: &ServiceKey, port| {
                 let servers = numbers.iter().zip(&configs);
                 servers
@@ -448,7 +451,7 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
                     (key, config, declare(&key, port))
                 })
                 .collect();
-            Draft { safety, name: name.to_owned(), on_down, services, verdicts }
+            Draft { safety, name: name.to_owned(), on_down, services, verdicts, needed }
         },
     )
 }

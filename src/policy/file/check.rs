@@ -40,7 +40,7 @@ pub(super) const PROTOCOLS: &[&str] = &[
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 
 /// The most checks of a policy.
-const MAX_CHECKS: usize = 32;
+pub(super) const MAX_CHECKS: u32 = 32;
 
 /// The most results in a row that a verdict may need.
 const MAX_STREAK: u32 = 1000;
@@ -62,6 +62,8 @@ pub(crate) struct CheckEntry {
     pub(crate) source: Field<IpAddr>,
     pub(crate) interface: Field<String>,
     pub(crate) proxy_protocol: Field<ProxyProtocol>,
+    /// `via: vip`.
+    pub(crate) via: Field<()>,
 }
 
 /// The protocol of a check.
@@ -87,7 +89,7 @@ pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<C
         return None;
     }
     let nodes = decode::list(node, "checks", report)?;
-    if nodes.len() > MAX_CHECKS {
+    if nodes.len() > MAX_CHECKS as usize {
         let message = format!("{} checks, more than {MAX_CHECKS}", nodes.len());
         report.error(node.place, message, "each one is asked of every real server: keep a few");
         return None;
@@ -121,6 +123,8 @@ impl CheckEntry {
             source: fields.field("source", report, decode::address),
             interface: fields.field("interface", report, interface),
             proxy_protocol: fields.field("proxy_protocol", report, proxy_protocol),
+            via: fields
+                .field("via", report, |node, report| decode::word(node, &[("vip", ())], report)),
         };
         let good = kind.is_some();
         let kind = kind.unwrap_or((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
@@ -155,6 +159,7 @@ pub(super) const BESIDE: &[(&[&str], &str)] = &[(
         "source",
         "interface",
         "proxy_protocol",
+        "via",
     ],
     "beside the protocol, not under it: two spaces further out",
 )];

@@ -1,7 +1,7 @@
 //! Checks: their timing, their question, and the target that each real server makes of them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::health::Hysteresis;
 use crate::ipvs::model::Family;
 use crate::policy::decode::Field;
+use crate::policy::file::PolicyFile;
 use crate::policy::file::check::{CheckEntry, KindEntry};
 use crate::policy::file::http::{ExpectEntry, HttpEntry, HttpKind};
+use crate::policy::model::ChecksNeeded;
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::{
     Check, CheckKind, GrpcCheck, HttpCheck, ProxyProtocol, SmtpCheck, Target, Timing,
@@ -18,7 +20,9 @@ use crate::probe::target::{
 
 use super::damping;
 use super::server::{Destinations, Server};
+use super::service::Service;
 use super::tls::{self, Authorities};
+use super::via::{self, Probe, Way};
 
 /// A check whose question is decided.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(super) struct Resolved<'f> {
     place: Place,
     check: Arc<Check>,
     timing: Timing,
+    is_via: bool,
 }
 
 /// The checks of a list, without those that are wrong.
@@ -39,6 +44,7 @@ pub(super) fn resolve<'f>(
         let timing = timing(entry, report);
         let kind = kind(entry, *place, authorities, report);
         let proxy_protocol = proxy_protocol(entry, kind.as_ref(), report);
+        let is_via = via::is_via(entry, kind.as_ref(), report);
         if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
             return None;
         }
@@ -47,8 +53,9 @@ pub(super) fn resolve<'f>(
             source: entry.source.get().map(|source| source.value),
             interface: entry.interface.get().map(|interface| interface.value.clone()),
             proxy_protocol: proxy_protocol?,
+            via: None,
         });
-        Some(Resolved { entry, place: *place, check, timing: timing? })
+        Some(Resolved { entry, place: *place, check, timing: timing?, is_via: is_via? })
     };
     entries.iter().filter_map(resolved).collect()
 }
@@ -204,20 +211,80 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
     })
 }
 
+/// More checks cannot be needed than there are; of a policy without other errors.
+pub(super) fn needed_are_there(file: &PolicyFile, report: &mut Report<'_>) {
+    let Some(At { value: ChecksNeeded::Count(count), place }) = file.checks_needed.get() else {
+        return;
+    };
+    let all = file.checks.get().map_or(0, |checks| checks.value.len());
+    if *count as usize > all {
+        let message = format!("{count} checks needed, but there are {all}");
+        report.error(*place, message, "no real server could ever be up: write fewer, or `all`");
+    }
+}
+
 /// What is probed for each real server.
 pub(super) fn targets(
     checks: &[Resolved<'_>],
+    services: &[Service],
     servers: &[Server<'_>],
     destinations: &Destinations,
     report: &mut Report<'_>,
-) -> Vec<Vec<Target>> {
+) -> Vec<Vec<Probe>> {
+    let mut vips = |check: &Resolved<'_>| match check.is_via {
+        true => via::vips(check.entry, check.place, services, report),
+        false => Vec::new(),
+    };
+    let vips: Vec<_> = checks.iter().map(&mut vips).collect();
     let mut of_server = |(index, server)| {
-        checks
-            .iter()
-            .filter_map(|check| target(check, server, index, destinations, report))
-            .collect()
+        let mut probes = Vec::new();
+        for (check, vips) in checks.iter().zip(&vips) {
+            if check.is_via {
+                probes.extend(through(check, vips, server, index, destinations, report));
+            } else {
+                let target = target(check, server, index, destinations, report);
+                probes.extend(target.map(|target| Probe { target, way: None }));
+            }
+        }
+        probes
     };
     servers.iter().enumerate().map(&mut of_server).collect()
+}
+
+/// One target for each virtual address that the check goes through.
+fn through(
+    resolved: &Resolved<'_>,
+    vips: &[(usize, SocketAddr)],
+    server: &Server<'_>,
+    index: usize,
+    destinations: &Destinations,
+    report: &mut Report<'_>,
+) -> Vec<Probe> {
+    let Resolved { entry, check, timing, .. } = resolved;
+    let mut probes = Vec::new();
+    for (service, vip) in vips {
+        if !reaches(entry, vip.ip(), report) {
+            continue;
+        }
+        let declared = destinations[*service].get(index).copied().flatten();
+        let Some(declared) = declared else { continue };
+        let address = SocketAddr::new(server.address(), vip.port());
+        let target = Target { address, check: check.clone(), timing: *timing };
+        probes.push(Probe { target, way: Some(Way::new(*vip, &declared)) });
+    }
+    probes
+}
+
+/// Whether the source that a check says, if it says one, is of the family of an address.
+fn reaches(entry: &CheckEntry, address: IpAddr, report: &mut Report<'_>) -> bool {
+    let Some(source) = entry.source.get() else { return true };
+    if Family::of(source.value) == Family::of(address) {
+        return true;
+    }
+    let message = format!("source `{}` cannot reach `{address}`", source.value);
+    let help = "they are of two address families: write a policy for each";
+    report.error(source.place, message, help);
+    false
 }
 
 fn target(
@@ -227,14 +294,9 @@ fn target(
     destinations: &Destinations,
     report: &mut Report<'_>,
 ) -> Option<Target> {
-    let Resolved { entry, place, check, timing } = resolved;
+    let Resolved { entry, place, check, timing, .. } = resolved;
     let address = server.entry.check_address.unwrap_or(server.address());
-    if let Some(source) = entry.source.get()
-        && Family::of(source.value) != Family::of(address)
-    {
-        let message = format!("source `{}` cannot reach `{address}`", source.value);
-        let help = "they are of two address families: write a policy for each";
-        report.error(source.place, message, help);
+    if !reaches(entry, address, report) {
         return None;
     }
     let port = match (server.entry.check_port.get(), entry.port.get()) {

@@ -3,12 +3,12 @@
 use crate::policy::file::PolicyFile;
 use crate::policy::model::{DeclaredDestination, RealServer};
 use crate::policy::source::Report;
-use crate::probe::target::Target;
 
 use super::check;
 use super::server::{self, Server};
 use super::service::Service;
 use super::tls::Authorities;
+use super::via::Probe;
 
 /// The sorry server, if there is one.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Sorry {
     /// What it is in each service.
     pub(super) destinations: Vec<Option<DeclaredDestination>>,
     /// What is probed for it.
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<Probe>,
 }
 
 /// Resolves `sorry_server` against the services and real servers of its policy.
@@ -49,10 +49,15 @@ pub(super) fn resolve(
     let destinations = server::destinations(services, &one, report);
     let entries = entry.checks.get().map_or(&[][..], |checks| &checks.value);
     let checks = check::resolve(entries, authorities, report);
-    let targets = check::targets(&checks, &one, &destinations, report).into_iter().flatten();
+    let targets =
+        check::targets(&checks, services, &one, &destinations, report).into_iter().flatten();
     let [server] = one;
-    let real_server =
-        RealServer { name: server.name(), address: server.address(), targets: Vec::new() };
+    let real_server = RealServer {
+        name: server.name(),
+        address: server.address(),
+        targets: Vec::new(),
+        needed: 0,
+    };
     Sorry {
         server: Some(real_server),
         destinations: destinations
