@@ -19,7 +19,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status, doctor)";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode), degraded (status, doctor) or not all of it (export)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,8 @@ pub enum Command {
     Plan(Plan),
     /// Validate policies offline, with every problem at once
     Check(Check),
+    /// Print policies that say what the live table has
+    Export(Export),
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
     /// Take a real server out gently: no new connections, removed when those it has are gone
@@ -206,6 +208,20 @@ pub struct Check {
     /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `pointsman export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The table to read; that in memory is the running daemon's
+    #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
+    pub ipvs: Table,
+    /// Network namespace to work in, by its name in /run/netns
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Whom to ask for a table in memory.
+    #[command(flatten)]
+    pub socket: Socket,
 }
 
 /// `pointsman status`.

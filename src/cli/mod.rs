@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod export;
 mod log_text;
 mod logging;
 mod open;
@@ -35,7 +36,7 @@ pub enum Exit {
     /// Wrong usage or invalid policies. Nothing was touched.
     Usage = 2,
     /// `plan --detailed-exitcode`: changes are pending. `status`, `doctor`: something needs an
-    /// operator.
+    /// operator. `export`: something is left out.
     Pending = 3,
 }
 
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args),
+        Command::Export(args) => export::export(&args),
         Command::Status(args) => status::status(&args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),

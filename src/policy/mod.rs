@@ -5,6 +5,7 @@
 //! that they changed is [`watch`]; everything else is pure.
 
 pub(crate) mod decode;
+pub mod export;
 mod file;
 mod fingerprint;
 pub mod guard;
