@@ -32,6 +32,10 @@ pub enum Command {
     Check(Check),
     /// Print policies that say what the live table has
     Export(Export),
+    /// Print a policy to begin with
+    Policy(Policy),
+    /// Print the JSON Schema of a policy, for editors
+    Schema,
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
     /// Take a real server out gently: no new connections, removed when those it has are gone
@@ -222,6 +226,25 @@ pub struct Export {
     /// Whom to ask for a table in memory.
     #[command(flatten)]
     pub socket: Socket,
+}
+
+/// `pointsman policy`.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The commands of `pointsman policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print a policy with comments, to fill in
+    New {
+        /// Its name; without one it has that of its file
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 /// `pointsman status`.

@@ -14,8 +14,10 @@ mod logging;
 mod open;
 mod overrides;
 mod plan;
+mod policy_new;
 mod release;
 mod run;
+mod schema;
 mod status;
 
 use std::io::{self, Write};
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Policy, PolicyCommand};
 
 /// How a command ends. These numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,10 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args),
         Command::Export(args) => export::export(&args),
+        Command::Policy(Policy { command: PolicyCommand::New { name } }) => {
+            policy_new::policy_new(name.as_deref())
+        }
+        Command::Schema => schema::schema(),
         Command::Status(args) => status::status(&args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),

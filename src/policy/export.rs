@@ -5,12 +5,10 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
 use super::decode::show_time;
-use super::resolve::resolve;
-use super::source::Source;
+use super::resolve::read_text;
 use crate::ipvs::model::{
     DestinationConfig, Family, Forwarding, Persistence, Service, ServiceConfig, ServiceKey, Table,
     Tunnel, TunnelChecksum,
@@ -32,8 +30,8 @@ pub fn export(table: &Table) -> Export {
     let mut policies: Vec<Draft> = Vec::new();
     for (key, service) in table {
         let draft = Draft::of(*key, service);
-        if let Some(reason) = refusal(&draft.yaml()) {
-            left_out.push((*key, reason));
+        if let Err(problem) = read_text(&draft.yaml()) {
+            left_out.push((*key, problem.message));
         } else if let Some(equal) = policies.iter_mut().find(|other| other.takes(&draft)) {
             equal.services.extend(draft.services);
         } else {
@@ -59,18 +57,6 @@ fn document(policies: &[Draft], left_out: &[(ServiceKey, String)]) -> String {
         yaml.push_str(&draft.yaml());
     }
     yaml
-}
-
-/// Why policies cannot say it, in one line.
-fn refusal(yaml: &str) -> Option<String> {
-    let no_file = |_: &Path| Err("is not read".to_owned());
-    match Source::new(Path::new("export.yaml"), yaml.as_bytes().to_vec()) {
-        Ok(source) => {
-            let (_, problems) = resolve(&[source], &no_file);
-            problems.into_iter().find(|it| it.is_error()).map(|it| it.message)
-        }
-        Err(problem) => Some(problem.message),
-    }
 }
 
 /// A policy to be written.

@@ -14,7 +14,9 @@ pub mod model;
 pub(crate) mod node;
 pub mod problem;
 mod resolve;
+pub mod schema;
 pub(crate) mod source;
+pub mod starter;
 pub mod watch;
 
 pub(crate) use decode::closest;

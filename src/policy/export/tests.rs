@@ -12,7 +12,6 @@ use crate::health::Health;
 use crate::ipvs::memory;
 use crate::ipvs::model::{Change, DestinationKey, Scheduler, ServiceFlags};
 use crate::policy::model::PolicySet;
-use crate::policy::problem::render_all;
 use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::ownership::Owned;
 use crate::reconcile::plan::plan;
@@ -108,11 +107,7 @@ fn loaded(yaml: &str) -> PolicySet {
     if yaml.is_empty() {
         return PolicySet::default();
     }
-    let source = Source::new(Path::new("export.yaml"), yaml.as_bytes().to_vec()).unwrap();
-    let (set, problems) = resolve(&[source], &|_: &Path| Err("is not there".to_owned()));
-    let errors: Vec<_> = problems.into_iter().filter(|it| it.is_error()).collect();
-    assert!(errors.is_empty(), "{}\n{yaml}", render_all(&errors, false));
-    set
+    read_text(yaml).unwrap_or_else(|problem| panic!("{problem}\n{yaml}"))
 }
 
 /// Tables that the kernel would have: what it refuses is not in them.
