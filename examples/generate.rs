@@ -157,8 +157,10 @@ pub(crate) fn generate(directory: &Path) -> io::Result<()> {
 fn pages(root: &Command, command: &Command, directory: &Path) -> io::Result<()> {
     let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
     let mut page = File::create(directory.join(format!("{name}.{SECTION}")))?;
-    let man = Man::new(command.clone()).section(SECTION).manual("pointsman");
-    man.render_title(&mut page)?;
+    let man = Man::new(command.clone()).section(SECTION);
+    // Without a date: the pages of one version are the same on every day.
+    let version = root.get_version().unwrap_or_default();
+    writeln!(page, ".TH {name} {SECTION} \"\" \"pointsman {version}\" \"pointsman\"")?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
