@@ -42,6 +42,7 @@ use crate::probe::engine::{Engine, Limits};
 use crate::probe::keeper::Keeper;
 use crate::probe::knowledge::{self as health, Recalled};
 use crate::probe::runner::Runner;
+use crate::probe::via::Open;
 use crate::reconcile::driver::{Driver, Report, go_first};
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::ownership::Owned;
@@ -85,6 +86,9 @@ pub struct Settings {
     pub limits: Limits,
     /// Seed of all randomness.
     pub seed: u64,
+    /// Tells the prober which ways through virtual addresses are open; `None` where the table is not
+    /// the kernel's.
+    pub open: Option<watch::Sender<Arc<Open>>>,
     /// Where everybody tells what happens.
     pub journal: Journal,
     /// Who is told when something goes wrong, and the file that says so.
@@ -162,6 +166,7 @@ pub async fn run<P: Prober>(
     let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync)
         .remembering(standing, standing_record)
         .guarded(settings.guard, confirms_out)
+        .opening(settings.open)
         .telling(journal.clone());
     tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
     if let Some((alerting, file)) = settings.alerting {

@@ -31,3 +31,4 @@ pub mod probe;
 pub mod reconcile;
 pub mod record;
 pub mod source;
+pub mod top;

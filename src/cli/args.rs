@@ -38,6 +38,8 @@ pub enum Command {
     Schema,
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
+    /// Walk through the status of the running daemon on a terminal, as it changes
+    Top(Top),
     /// Take a real server out gently: no new connections, removed when those it has are gone
     Drain(Override),
     /// Take a real server out at once
@@ -192,6 +194,9 @@ pub struct Plan {
     /// Exit with 3 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Health to plan with.
@@ -259,6 +264,20 @@ pub struct Status {
     /// Show it again every two seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `pointsman top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Ask the daemon this often
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
 }
 
 /// A question to the daemon.

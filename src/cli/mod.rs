@@ -19,6 +19,7 @@ mod release;
 mod run;
 mod schema;
 mod status;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         }
         Command::Schema => schema::schema(),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),
         Command::Weight(args) => overrides::weight(args),

@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
@@ -67,6 +68,14 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         pid: std::process::id(),
         dry_run: args.dry_run,
     });
+    let is_real = args.common.ipvs == Table::Kernel && !args.dry_run;
+    let (open, prober) = match is_real {
+        true => {
+            let (sender, open) = watch::channel(Arc::default());
+            (Some(sender), NetworkProber::through(open))
+        }
+        false => (None, NetworkProber::new()),
+    };
     let settings = Settings {
         path: args.common.policies.clone(),
         guard: if args.yes { Guard::Off } else { args.reload_guard },
@@ -81,6 +90,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         resync: args.resync,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
+        open,
         journal: journal.clone(),
         alerting,
         seed: rand::random(),
@@ -103,9 +113,8 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         probes_at_once = settings.limits.total,
         "started"
     );
-    let ended = runtime.block_on(async {
-        daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
-    });
+    let ended = runtime
+        .block_on(async { daemon::run(settings, Arc::new(prober), daemon::end_signal()?).await });
     if let Some(socket) = socket {
         // One that stays is replaced at the next start.
         let _ = fs::remove_file(socket);

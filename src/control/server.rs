@@ -32,6 +32,7 @@ use crate::operator::overriding::Order;
 use crate::operator::peer::Peer;
 use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::driver::{Confirm, Refresh, Report};
+use crate::reconcile::standing::Clocks;
 use crate::source::Ask;
 
 /// How long a resource waits for the tasks; they answer in milliseconds unless the kernel hangs.
@@ -150,6 +151,7 @@ pub(super) fn known(policies: String, snapshot: &Snapshot, report: &Report) -> P
         policies,
         health: known_health(snapshot),
         overrides: snapshot.overrides.as_ref().clone(),
+        standing: report.desired.standing.record(Clocks { now: snapshot.now, wall: wall() }),
         owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
         table: None,
     }
@@ -214,6 +216,7 @@ fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
             reason: verdict.reason.as_deref().map(str::to_owned),
             since_ago: verdict.since.map(ago),
             held: verdict.held,
+            advice: verdict.advice.clone(),
         };
         let entry = known.entry(target.key()).or_insert_with(|| health.clone());
         if health.health == Health::Down {

@@ -31,6 +31,7 @@ mod server;
 mod site;
 mod tap;
 mod turmoil;
+mod via;
 
 use std::time::Duration;
 
@@ -74,4 +75,6 @@ in_guests! {
     half_a_file_under_load: cut::cut_in_half;
     sorry_server_answers: limits::sorry_answers;
     doctor_mends: doctor::its_commands_mend;
+    through_the_vip: via::sees_a_missing_address;
+    through_other_vips: via::goes_as_users_do;
 }
