@@ -48,12 +48,10 @@ fn it_goes_in_and_out_without_a_trace() {
     let mut script = Command::new("unshare");
     script.args(["--mount", "--", "sh", "-eu"]).arg(root().join("tests/package-root.sh"));
     let done = script.args([scratch.path(), &old, &new]).output().unwrap();
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    assert!(done.status.success() && done.stdout.ends_with(b"all is well\n"), "{said}");
+    let (answer, said) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let well = done.status.success() && answer.ends_with("all is well\n");
+    assert!(well, "{answer}\n--- standard error:\n{said}");
     complaints(&old);
 }
 
