@@ -10,6 +10,7 @@
 //! | observer | main | what was so before | health views, reports | events |
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
+//! | listener | its own | the TCP port for readers | requests | answers |
 //!
 //! On exit the table stays as it is.
 
@@ -47,6 +48,7 @@ use crate::reconcile::standing::Recorded;
 use crate::reconcile::view::HealthView;
 use crate::record::Record;
 use crate::source::{Outlets, Source};
+use crate::web::listener::Listener;
 
 /// How long a pass under way may take to end at shutdown.
 const LAST_PASS: Duration = Duration::from_secs(3);
@@ -75,10 +77,10 @@ pub struct Settings {
     pub blast_limit: BlastLimit,
     /// The overrides on record, and where that is; a rehearsal has no record.
     pub overrides: (Overrides, Option<Record<Overrides>>),
-    /// Longest time between two reads of the table.
-    pub resync: Duration,
     /// The control socket, if there is one.
     pub listener: Option<UnixListener>,
+    /// The HTTP listener, if there is one.
+    pub web: Option<Listener>,
     /// How many probes may be in flight.
     pub limits: Limits,
     /// Seed of all randomness.
@@ -155,7 +157,7 @@ pub async fn run<P: Prober>(
     let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
 
     let (standing, standing_record) = settings.standing;
-    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync)
+    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.facts.resync)
         .remembering(standing, standing_record)
         .guarded(settings.guard, confirms_out)
         .telling(journal.clone());
@@ -175,13 +177,15 @@ pub async fn run<P: Prober>(
     let runner = Runner::new(engine, prober).overridden_by(overrides).telling(journal.clone());
     let mut runner = tokio::spawn(runner.run(sets, queries_out, views_in));
     let source = tokio::spawn(source.run(hangup, asks_out));
+    let facts = Arc::new(settings.facts);
+    let control = Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
+    if let Some(web) = settings.web {
+        web.start(control.clone()).map_err(setup("start the listener"))?;
+    }
     if let Some(listener) = settings.listener {
         listener.set_nonblocking(true).map_err(setup("prepare the socket"))?;
         let listener =
             tokio::net::UnixListener::from_std(listener).map_err(setup("prepare the socket"))?;
-        let facts = Arc::new(settings.facts);
-        let control =
-            Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
         tokio::spawn(serve(listener, control));
     }
 

@@ -29,3 +29,4 @@ pub mod probe;
 pub mod reconcile;
 pub mod record;
 pub mod source;
+pub mod web;

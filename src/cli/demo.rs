@@ -105,11 +105,17 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
         health: Default::default(),
         blast_limit: BlastLimit::default(),
         overrides: Default::default(),
-        resync: Duration::from_secs(5),
         listener: Some(listener),
+        web: None,
         limits: Limits::for_sockets(64),
         seed: rand::random(),
-        facts: Facts { started: wall(), dry_run: false, ipvs: "memory".to_owned() },
+        facts: Facts {
+            started: wall(),
+            since: Instant::now().into_std(),
+            dry_run: false,
+            ipvs: "memory".to_owned(),
+            resync: Duration::from_secs(5),
+        },
     })
 }
 

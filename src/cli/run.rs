@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
-use super::args::{Common, Run, Table};
+use super::args::{Common, Listen, Run, Table};
 use super::{Exit, Failure, logging, open, runtime};
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
@@ -29,6 +29,7 @@ use crate::reconcile::overrides::OVERRIDES;
 use crate::reconcile::ownership::OWNED;
 use crate::reconcile::standing::{Clocks, STANDING};
 use crate::record::{Kind, Record};
+use crate::web::listener::{self, Listener, MOST_CLIENTS};
 
 /// Descriptors that are not for probes: log, socket, netlink, watches, clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -56,6 +57,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
+    let web = web(&args.listen)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
@@ -75,13 +77,15 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         health: remembered(&args.common, args.dry_run),
         blast_limit: BlastLimit { most: args.blast_limit.0, window: args.blast_window },
         overrides: recorded(&args.common, OVERRIDES, args.dry_run),
-        resync: args.resync,
         listener,
-        limits: Limits::for_sockets(probe_sockets()),
+        limits: Limits::for_sockets(probe_sockets(web.is_some())),
+        web,
         journal: journal.clone(),
         seed: rand::random(),
         facts: Facts {
             started: wall(),
+            since: now(),
+            resync: args.resync,
             dry_run: args.dry_run,
             ipvs: match args.common.ipvs {
                 Table::Kernel => "kernel",
@@ -195,8 +199,20 @@ fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
     }
 }
 
+/// The HTTP listener, if one is asked for. Without it nobody would notice the daemon's troubles, so
+/// it is a reason not to start.
+fn web(args: &Listen) -> Result<Option<Listener>, Failure> {
+    let Some(address) = args.listen else { return Ok(None) };
+    let listen = listener::Listen {
+        address,
+        token: args.listen_token_file.clone(),
+        tls: args.listen_tls_cert.clone().zip(args.listen_tls_key.clone()),
+    };
+    Listener::bind(listen).map(Some).map_err(|error| Failure::new(&error))
+}
+
 /// Raises the descriptor limit as far as allowed and says how many probes fit.
-fn probe_sockets() -> usize {
+fn probe_sockets(listens: bool) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
     if limit.current.is_some_and(|soft| soft < hard) {
@@ -206,7 +222,8 @@ fn probe_sockets() -> usize {
         }
     }
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(MOST_DESCRIPTORS);
-    usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX)
+    let clients = if listens { MOST_CLIENTS as u64 } else { 0 };
+    usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS + clients)).unwrap_or(usize::MAX)
 }
 
 #[expect(

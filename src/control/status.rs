@@ -229,10 +229,14 @@ pub struct CheckStatus {
 pub struct Facts {
     /// When it started.
     pub started: SystemTime,
+    /// The same on the clock that never jumps.
+    pub since: Instant,
     /// Whether it only rehearses.
     pub dry_run: bool,
     /// `kernel` or `memory`.
     pub ipvs: String,
+    /// Longest time between two reads of the table.
+    pub resync: Duration,
 }
 
 impl Status {

@@ -69,6 +69,8 @@ pub struct Snapshot {
 pub enum Query {
     /// A moment of the engine.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Whether the runner turns.
+    Pulse(oneshot::Sender<()>),
     /// What a later run should know.
     Knowledge(oneshot::Sender<Knowledge>),
     /// Let the verdicts count that the blast-radius limit holds.
@@ -187,6 +189,7 @@ impl<P: Prober> Runner<P> {
     fn answer(&mut self, query: Query) -> bool {
         match query {
             Query::Snapshot(answer) => _ = answer.send(self.snapshot()),
+            Query::Pulse(answer) => _ = answer.send(()),
             Query::Knowledge(answer) => _ = answer.send(self.engine.knowledge(now())),
             Query::Release { by, answer } => {
                 let alarm = self.engine.release();
