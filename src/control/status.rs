@@ -581,14 +581,13 @@ fn held(held: &Held) -> String {
 }
 
 fn probes(snapshot: &Snapshot) -> Probes {
-    use crate::probe::runner::Lateness;
-    let counts = &snapshot.lateness.counts;
-    let bounds = Lateness::BOUNDS.into_iter().map(Some).chain([None]);
+    let lateness = &snapshot.lateness;
+    let bounds = lateness.bounds.iter().copied().map(Some).chain([None]);
     Probes {
         targets: snapshot.slots.len(),
         in_flight: snapshot.in_flight,
-        started: counts.iter().sum(),
-        lateness: bounds.zip(counts.iter().copied()).collect(),
+        started: lateness.total(),
+        lateness: bounds.zip(lateness.counts.iter().copied()).collect(),
     }
 }
 

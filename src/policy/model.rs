@@ -26,6 +26,22 @@ impl PolicySet {
     pub fn target(&self, id: TargetId) -> &Target {
         &self.targets[id.0 as usize]
     }
+
+    /// What the checks of a real server are called, in its order: by their protocol, and of several
+    /// with the same one the second is `http-2`.
+    pub fn check_names(&self, real_server: &RealServer) -> Vec<String> {
+        let kinds = real_server.targets.iter().map(|id| self.target(*id).check.kind.name());
+        let kinds: Vec<&str> = kinds.collect();
+        let name = |(at, kind): (usize, &&str)| match kinds[..at]
+            .iter()
+            .filter(|it| *it == kind)
+            .count()
+        {
+            0 => (*kind).to_owned(),
+            before => format!("{kind}-{}", before + 1),
+        };
+        kinds.iter().enumerate().map(name).collect()
+    }
 }
 
 /// One policy: real servers, how they are checked, and the virtual services they stand behind.

@@ -17,6 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::blast_limit::{BlastLimit, Event, Wave};
+use super::histogram::{Latencies, Latency};
 use super::knowledge::{Knowledge, Known, Recalled};
 use super::outcome::Outcome;
 pub use super::slot::{Last, Slot};
@@ -90,6 +91,7 @@ pub struct Engine {
     limit_event: Option<Event>,
     /// Of an earlier run; used up by the first policies.
     recalled: Recalled,
+    latencies: Latencies,
 }
 
 impl Engine {
@@ -108,6 +110,7 @@ impl Engine {
             wave: Wave::new(BlastLimit { most: None, ..BlastLimit::default() }),
             limit_event: None,
             recalled: Recalled::default(),
+            latencies: Latencies::default(),
         }
     }
 
@@ -126,6 +129,7 @@ impl Engine {
     /// A target that was there before keeps its verdict, streak, schedule and attempt in flight,
     /// also when only its timing changed.
     pub fn set_policies(&mut self, policies: Arc<PolicySet>, now: Instant) -> Vec<ProbeId> {
+        self.latencies.set_policies(&policies);
         let old = std::mem::replace(&mut self.policies, policies);
         let mut old_slots = std::mem::take(&mut self.slots);
         let spacing = FIRST_SPACING;
@@ -256,6 +260,9 @@ impl Engine {
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
         let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
+        if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
+            self.latencies.count(index, outcome.phases.ended);
+        }
         let change = outcome.and_then(|outcome| slot.record(outcome, timing, now));
         let interval = match timing.fast_interval {
             // Haste cannot end a hold.
@@ -345,6 +352,11 @@ impl Engine {
     /// One slot per target, in the order of the set's targets.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// How long probes took, by policy and check.
+    pub fn latencies(&self) -> &[Latency] {
+        self.latencies.all()
     }
 
     /// How many attempts are in flight.

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Prober;
 use super::engine::{Engine, ProbeId, Slot, Start};
+use super::histogram::{Histogram, LATENESS, Latency};
 use super::knowledge::Knowledge;
 use super::log;
 use super::outcome::Outcome;
@@ -27,23 +28,6 @@ use crate::reconcile::view::{Alarm, HealthView};
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
-
-/// How late probes started, counted in buckets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lateness {
-    /// One count per bound of [`Lateness::BOUNDS`], and one for everything later.
-    pub counts: [u64; Lateness::BOUNDS.len() + 1],
-}
-
-impl Lateness {
-    /// Upper bounds of the buckets in milliseconds.
-    pub const BOUNDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
-
-    fn count(&mut self, lateness: Duration) {
-        let bucket = Self::BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < lateness);
-        self.counts[bucket] += 1;
-    }
-}
 
 /// A moment of the engine, for whoever shows it.
 #[derive(Debug, Clone)]
@@ -57,7 +41,9 @@ pub struct Snapshot {
     /// What operators said.
     pub overrides: Arc<Overrides>,
     /// How late probes started since the start.
-    pub lateness: Lateness,
+    pub lateness: Histogram,
+    /// How long they took, by policy and check.
+    pub latencies: Vec<Latency>,
     /// Attempts in flight.
     pub in_flight: usize,
     /// The verdicts as the reconciler has them.
@@ -90,7 +76,7 @@ pub struct Runner<P> {
     probes: JoinSet<(ProbeId, Outcome)>,
     handles: HashMap<ProbeId, AbortHandle>,
     by_task: HashMap<tokio::task::Id, (ProbeId, SocketAddr)>,
-    lateness: Lateness,
+    lateness: Histogram,
     /// The policies that use each target, for the log.
     users: log::Users,
     journal: Journal,
@@ -109,7 +95,7 @@ impl<P: Prober> Runner<P> {
             probes: JoinSet::new(),
             handles: HashMap::new(),
             by_task: HashMap::new(),
-            lateness: Lateness::default(),
+            lateness: Histogram::new(LATENESS),
             users: log::Users::default(),
             journal: Journal::default(),
             inconclusive: HashSet::new(),
@@ -274,6 +260,7 @@ impl<P: Prober> Runner<P> {
             now: now(),
             overrides: Arc::clone(&self.overrides.borrow()),
             lateness: self.lateness.clone(),
+            latencies: self.engine.latencies().to_vec(),
             in_flight: self.engine.in_flight(),
             view: self.view(),
         }

@@ -7,6 +7,7 @@ use super::engine::ProbeId;
 pub use super::history::Last;
 use super::history::Older;
 use super::outcome::Outcome;
+use super::tally::Tally;
 use super::target::Timing;
 use crate::health::damping::Flaps;
 use crate::health::{OutcomeKind, State, Transition};
@@ -23,6 +24,8 @@ pub struct Slot {
     pub confirmed: Option<Instant>,
     /// Its changes, where they are damped and there were some.
     pub flaps: Option<Box<Flaps>>,
+    /// What came of all of them, as numbers.
+    pub tally: Tally,
     older: Older,
     pub(super) reason: Option<Arc<str>>,
     pub(super) due: Instant,
@@ -45,6 +48,7 @@ impl Slot {
             last: None,
             confirmed: None,
             flaps: None,
+            tally: Tally::default(),
             older: Older::default(),
             reason: None,
             due,
@@ -77,7 +81,9 @@ impl Slot {
         now: Instant,
     ) -> Option<Change> {
         self.end_hold(now);
+        self.tally.ended(outcome.reason);
         let transition = self.state.record(outcome.kind, timing.hysteresis, now);
+        transition.into_iter().for_each(|it| self.tally.turned(it));
         if transition.is_some() {
             self.reason =
                 (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());

@@ -7,6 +7,7 @@
 
 mod destination;
 mod service;
+mod traffic;
 mod wire;
 
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use wire::{Body, Head, Replies, Reply, Want, replies, want_acknowledgement};
 
-use super::model::{Change, Destination, DestinationKey, Family, ServiceConfig, ServiceKey};
+use super::model::{Change, Destination, DestinationKey, Family, Service, ServiceKey};
 use super::{IpvsError, rules};
 use wire::{Request, array, attributes, malformed, u16_of};
 
@@ -98,13 +99,13 @@ pub fn family(object: &[u8]) -> Result<u16, IpvsError> {
     u16_of(find(object, CTRL_ATTR_FAMILY_ID, "a family has no number")?)
 }
 
-/// Reads one virtual service from an answer to [`put_get_services`].
+/// Reads one virtual service, without its destinations, from an answer to [`put_get_services`].
 ///
 /// `None` is a service of a kind this crate cannot name, such as another transport protocol.
 ///
 /// # Errors
 /// [`IpvsError::Netlink`] if it makes no sense.
-pub fn service(object: &[u8]) -> Result<Option<(ServiceKey, ServiceConfig)>, IpvsError> {
+pub fn service(object: &[u8]) -> Result<Option<(ServiceKey, Service)>, IpvsError> {
     service::service(find(object, ATTR_SERVICE, "a service is missing")?)
 }
 
