@@ -9,6 +9,7 @@
 pub mod access;
 pub(crate) mod clients;
 pub mod listener;
+pub mod metrics;
 pub mod problem;
 pub(crate) mod reads;
 pub mod ready;

@@ -5,12 +5,14 @@
 //! is written from it is written once, off the threads that serve and probe.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::metrics::format::Format;
+use super::metrics::{self, Source};
 use super::problem::Problem;
 use crate::control::server::{Control, wall};
 use crate::control::status::{Policies, Status};
@@ -34,12 +36,15 @@ pub(crate) struct Reads {
 #[derive(Debug)]
 pub(crate) struct Picture {
     taken: Instant,
+    wall: SystemTime,
     pub(super) control: Control,
     pub(super) snapshot: Snapshot,
     pub(super) report: Arc<Report>,
     pub(super) policies: Policies,
     status: OnceCell<Arc<Status>>,
     json: OnceCell<Bytes>,
+    text: OnceCell<Bytes>,
+    openmetrics: OnceCell<Bytes>,
 }
 
 impl Reads {
@@ -73,12 +78,15 @@ impl Reads {
         let (snapshot, report) = self.control.moment().await?;
         Ok(Arc::new(Picture {
             taken: now(),
+            wall: wall(),
             control: self.control.clone(),
             snapshot,
             report,
             policies: self.control.policies.borrow().clone(),
             status: OnceCell::new(),
             json: OnceCell::new(),
+            text: OnceCell::new(),
+            openmetrics: OnceCell::new(),
         }))
     }
 
@@ -102,22 +110,42 @@ impl Picture {
     pub(super) async fn status(self: &Arc<Self>) -> Result<Arc<Status>, Problem> {
         let build = |it: &Self| {
             let (facts, policies) = (&it.control.facts, it.policies.clone());
-            Arc::new(Status::build(facts, &it.snapshot, &it.report, policies, wall()))
+            Arc::new(Status::build(facts, &it.snapshot, &it.report, policies, it.wall))
         };
-        self.once(|it| &it.status, build).await.cloned()
+        self.once(&self.status, build).await.cloned()
     }
 
     pub(super) async fn json(self: &Arc<Self>) -> Result<Bytes, Problem> {
         let status = self.status().await?;
         let write =
             move |_: &Self| serde_json::to_vec(&*status).map(Bytes::from).unwrap_or_default();
-        self.once(|it| &it.json, write).await.cloned()
+        self.once(&self.json, write).await.cloned()
+    }
+
+    pub(super) async fn metrics(self: &Arc<Self>, format: Format) -> Result<Bytes, Problem> {
+        let status = self.status().await?;
+        let write = move |it: &Self| {
+            let source = Source {
+                facts: &it.control.facts,
+                snapshot: &it.snapshot,
+                report: &it.report,
+                policies: &it.policies,
+                status: &status,
+                wall: it.wall,
+            };
+            Bytes::from(metrics::render(source, format))
+        };
+        let cell = match format {
+            Format::Text => &self.text,
+            Format::OpenMetrics => &self.openmetrics,
+        };
+        self.once(cell, write).await.cloned()
     }
 
     /// Fills a cell, unless it is full, on a thread for such work.
     async fn once<'a, T: Send + 'static>(
         self: &'a Arc<Self>,
-        cell: impl FnOnce(&'a Self) -> &'a OnceCell<T>,
+        cell: &'a OnceCell<T>,
         build: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Result<&'a T, Problem> {
         let built = async {
@@ -125,7 +153,7 @@ impl Picture {
             tokio::task::spawn_blocking(move || build(&picture)).await
         };
         let broken = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer");
-        cell(self).get_or_try_init(|| built).await.map_err(broken)
+        cell.get_or_try_init(|| built).await.map_err(broken)
     }
 }
 

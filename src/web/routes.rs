@@ -3,11 +3,12 @@
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
+use super::metrics::format::Format;
 use super::problem::Problem;
 use super::reads::Reads;
 use super::ready;
@@ -28,7 +29,7 @@ pub(crate) fn routes(reads: Reads) -> Router {
         .with_state(reads)
 }
 
-fn table() -> [(&'static str, MethodRouter<Reads>); 7] {
+fn table() -> [(&'static str, MethodRouter<Reads>); 8] {
     [
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
@@ -37,6 +38,7 @@ fn table() -> [(&'static str, MethodRouter<Reads>); 7] {
         ("/v1/explain", get(explain)),
         ("/v1/overrides", get(overrides)),
         ("/v1/openapi.json", get(openapi)),
+        ("/metrics", get(metrics)),
     ]
 }
 
@@ -97,6 +99,14 @@ async fn explain(
 async fn overrides(State(reads): State<Reads>) -> Result<Response, Problem> {
     let picture = reads.picture().await?;
     json(move || list(&picture.snapshot.overrides, &picture.snapshot.policies, wall())).await
+}
+
+async fn metrics(State(reads): State<Reads>, headers: HeaderMap) -> Result<Response, Problem> {
+    let accept: Vec<&str> =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let format = Format::accepted(&accept.join(","));
+    let picture = reads.picture().await?;
+    Ok(answer(format.content_type(), picture.metrics(format).await?))
 }
 
 async fn openapi() -> Response {

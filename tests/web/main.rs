@@ -12,4 +12,5 @@ mod scratch;
 mod access;
 mod hostile;
 mod http;
+mod metrics;
 mod routes;
