@@ -133,3 +133,20 @@ fn line(good: bool, text: &str) -> Response {
 fn answer(kind: &'static str, body: impl IntoResponse) -> Response {
     ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_route_is_described_and_no_other() {
+        let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
+        let described: BTreeSet<String> =
+            document["paths"].as_object().unwrap().keys().cloned().collect();
+        let routes: BTreeSet<String> =
+            table().iter().map(|(path, _)| path.replace("{*", "{")).collect();
+        assert_eq!(routes, described);
+    }
+}

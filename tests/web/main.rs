@@ -13,4 +13,5 @@ mod access;
 mod hostile;
 mod http;
 mod metrics;
+mod openapi;
 mod routes;
