@@ -47,14 +47,14 @@ fn policies(source: &Source<'_>, page: &mut Page) {
 fn operators(source: &Source<'_>, page: &mut Page) {
     let overrides = &source.snapshot.overrides;
     let mut family = page.family(Kind::Gauge, "pointsman_overrides", "Overrides of operators");
-    let is: [(&str, fn(&Action) -> bool); 3] = [
-        ("disable", |it| matches!(it, Action::Disable)),
-        ("drain", |it| matches!(it, Action::Drain)),
-        ("weight", |it| matches!(it, Action::Weight(_))),
-    ];
-    for (word, is) in is {
-        let count = overrides.iter().filter(|(_, _, entry)| is(&entry.action)).count();
-        family.sample(&Labels::of(&[("action", word)]), count);
+    let word = |action: &Action| match action {
+        Action::Disable => "disable",
+        Action::Drain => "drain",
+        Action::Weight(_) => "weight",
+    };
+    for action in ["disable", "drain", "weight"] {
+        let count = overrides.iter().filter(|(_, _, it)| word(&it.action) == action).count();
+        family.sample(&Labels::of(&[("action", action)]), count);
     }
 }
 

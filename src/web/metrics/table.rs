@@ -88,29 +88,18 @@ fn readiness(source: &Source<'_>, page: &mut Page) {
             (labels, Readiness::of(policy, service, source.snapshot, source.report))
         })
         .collect();
-    let numbers: [(&str, &str, fn(&Readiness) -> usize); 3] = [
-        (
-            "pointsman_service_taking_real_servers",
-            "Real servers of the virtual service that take connections and are not down",
-            |it| it.taking,
-        ),
-        (
-            "pointsman_service_needed_real_servers",
-            "As many must for `/ready` to say 200: the health floor, 1 at least",
-            |it| it.needed,
-        ),
-        (
-            "pointsman_service_declared_real_servers",
-            "Real servers that its policy declares",
-            |it| it.of,
-        ),
-    ];
-    for (name, help, number) in numbers {
+    let mut write = |name, help, number: fn(&Readiness) -> usize| {
         let mut family = page.family(Kind::Gauge, name, help);
         for (labels, readiness) in &all {
             family.sample(labels, number(readiness));
         }
-    }
+    };
+    let help = "Real servers of the virtual service that take connections and are not down";
+    write("pointsman_service_taking_real_servers", help, |it| it.taking);
+    let help = "As many must for `/ready` to say 200: the health floor, 1 at least";
+    write("pointsman_service_needed_real_servers", help, |it| it.needed);
+    let help = "Real servers that its policy declares";
+    write("pointsman_service_declared_real_servers", help, |it| it.of);
 }
 
 /// One destination with its labels.
