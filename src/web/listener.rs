@@ -8,19 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use thiserror::Error;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 
 use super::access::{self, Denied};
-use super::clients::{ACCEPT_PAUSE, Clients};
+use super::clients::{ACCEPT_PAUSE, Admission, Clients};
 use super::problem::Problem;
 use super::reads::Reads;
 use super::routes::routes;
@@ -143,10 +143,18 @@ fn gated(routes: Router, gate: Gate) -> Router {
     routes.layer(from_fn_with_state(gate, enter))
 }
 
-async fn enter(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+async fn enter(
+    State(gate): State<Gate>,
+    Extension(admission): Extension<Admission>,
+    request: Request,
+    next: Next,
+) -> Response {
     let token = gate.token.as_ref().map(|token| token.as_str());
     match access::check(request.uri(), request.headers(), token, gate.only_local) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            admission.grant();
+            next.run(request).await
+        }
         Err(Denied::Token) => unauthorized(),
         Err(Denied::Host) => {
             let text = "this listener has no token and answers to an IP address or localhost only; \
