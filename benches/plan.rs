@@ -99,7 +99,13 @@ fn policy(number: u32, targets: &mut Vec<Target>) -> Policy {
             let address = address(0x0a00_0000 + number * PER_SERVICE + server);
             targets.push(target(address));
             let id = TargetId(targets.len() as u32 - 1);
-            RealServer { name: address.to_string(), address, targets: vec![id] }
+            RealServer {
+                name: address.to_string(),
+                address,
+                targets: vec![id],
+                needed: 1,
+                advisors: Vec::new(),
+            }
         })
         .collect();
     let services = (0..SERVICES_PER_POLICY).map(|service| {
@@ -165,6 +171,7 @@ fn target(address: IpAddr) -> Target {
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
             damping: None,
+            expires: None,
         },
     }
 }

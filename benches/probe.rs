@@ -90,6 +90,7 @@ fn http_check(body: Vec<TextMatch>) -> HttpCheck {
         status: vec![(200, 399)],
         body,
         response_headers: Vec::new(),
+        weight_from: None,
     }
 }
 
@@ -102,6 +103,7 @@ fn probes(port: u16, kind: &CheckKind) {
         timeout: Duration::from_secs(2),
         hysteresis: Hysteresis { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN },
         damping: None,
+        expires: None,
     };
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

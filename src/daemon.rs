@@ -7,6 +7,7 @@
 //! | runner | main | engine, probes in flight | policy sets, overrides, queries | `watch` of health views |
 //! | driver | its own | the IPVS table | health views, refreshes | `watch` of reports |
 //! | keeper | main, and one to write on | the record of verdicts | health views | a file |
+//! | alerting | main, and one to write on | what was told to whom | health views, reports, repairs | mails, webhooks, commands |
 //! | observer | main | what was so before | health views, reports | events |
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
@@ -28,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::alerts::task::{Alerting, Sources};
 use crate::control::server::{Control, serve};
 use crate::control::status::Facts;
 use crate::events::{Journal, Moment, What, observe};
@@ -41,6 +43,7 @@ use crate::probe::engine::{Engine, Limits};
 use crate::probe::keeper::Keeper;
 use crate::probe::knowledge::{self as health, Recalled};
 use crate::probe::runner::Runner;
+use crate::probe::via::Open;
 use crate::reconcile::driver::{Driver, Report, go_first};
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::ownership::Owned;
@@ -85,8 +88,13 @@ pub struct Settings {
     pub limits: Limits,
     /// Seed of all randomness.
     pub seed: u64,
+    /// Tells the prober which ways through virtual addresses are open; `None` where the table is not
+    /// the kernel's.
+    pub open: Option<watch::Sender<Arc<Open>>>,
     /// Where everybody tells what happens.
     pub journal: Journal,
+    /// Who is told when something goes wrong, and the file that says so.
+    pub alerting: Option<(Alerting, PathBuf)>,
     /// For the status.
     pub facts: Facts,
 }
@@ -160,8 +168,15 @@ pub async fn run<P: Prober>(
     let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.facts.resync)
         .remembering(standing, standing_record)
         .guarded(settings.guard, confirms_out)
+        .opening(settings.open)
         .telling(journal.clone());
     tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
+    if let Some((alerting, file)) = settings.alerting {
+        let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
+        let (views, reports, policies) = (views.clone(), reports.clone(), policies.clone());
+        let sources = Sources { views, reports, policies, events: journal.listen() };
+        tokio::spawn(alerting.run(sources, file, hangup));
+    }
     let mut driver_ended = on_own_thread(driver, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
     let (recalled, record) = settings.health;

@@ -10,7 +10,8 @@
 //!
 //! Rooms: [`policy`] (YAML to a validated model), [`health`] (the state machine), [`probe`] (who
 //! is asked what and when), [`reconcile`] (difference, plan, application), [`ipvs`] (the kernel's
-//! table), [`events`] (what happened). Time, randomness, kernel and network come in from outside; what decides is pure.
+//! table), [`events`] (what happened), [`doctor`] (what is wrong with the machine). Time, randomness,
+//! kernel and network come in from outside; what decides is pure.
 
 // Tests outside may unwrap, so this is not a lint of the whole package.
 #![warn(clippy::unwrap_used)]
@@ -20,6 +21,7 @@ pub mod bounded_file;
 pub mod cli;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod events;
 pub mod health;
 pub mod ipvs;
@@ -29,4 +31,5 @@ pub mod probe;
 pub mod reconcile;
 pub mod record;
 pub mod source;
+pub mod top;
 pub mod web;

@@ -114,8 +114,11 @@ fn examples_mean_what_they_say() {
         let floor = policy.health_floor.iter().map(|floor| format!("  {floor:?}\n"));
         found += &floor.collect::<String>();
         for server in policy.real_servers.iter().chain(&policy.sorry_server) {
-            for id in &server.targets {
-                let target = set.target(*id);
+            if server.needed < server.targets.len() {
+                found += &format!("  {} needs {}\n", server.name, server.needed);
+            }
+            for id in server.asked() {
+                let target = set.target(id);
                 let kind = target.check.kind.name();
                 found += &format!("  {} asks {kind} {}\n", server.name, target.address);
             }

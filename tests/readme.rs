@@ -152,6 +152,7 @@ fn what_it_shows_is_what_comes_out() {
     for (name, actual) in [
         ("plan", scene.plan()),
         ("check", scene.check()),
+        ("doctor", doctor()),
         ("status", scene.scratch.status(&[]).exit(3).stdout),
         ("log", daemon.log()[quiet..].to_owned()),
     ] {
@@ -173,6 +174,14 @@ fn what_it_shows_is_what_comes_out() {
     } else {
         assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 accepts these\n{}", wrong.join("\n"));
     }
+}
+
+/// What `doctor` says without `--all`, by a golden file that is what it says.
+fn doctor() -> String {
+    let golden = root().join("tests/golden/doctor/three-things/text");
+    let text = fs::read_to_string(golden).unwrap();
+    let kept = text.lines().filter(|line| !line.starts_with("ok "));
+    kept.collect::<Vec<_>>().join("\n").replace("\n\n\n", "\n\n") + "\n"
 }
 
 /// The README's policy on loopback, with an edited copy beside it.

@@ -130,9 +130,10 @@ fn target(address: &str, port: u16, kind: CheckKind, timeout: Duration) -> Targe
     let one = NonZeroU32::MIN;
     Target {
         address: SocketAddr::new(address.parse::<IpAddr>().unwrap(), port),
-        check: Arc::new(Check { kind, source: None, interface: None, proxy_protocol: None }),
+        check: Arc::new(Check::new(kind)),
         timing: Timing {
             damping: None,
+            expires: None,
             interval: LONG,
             fast_interval: None,
             timeout,

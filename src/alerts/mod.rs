@@ -8,6 +8,7 @@
 pub mod collect;
 pub mod config;
 pub mod deliver;
+pub mod file;
 pub mod message;
 pub mod problem;
 pub mod queue;

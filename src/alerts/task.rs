@@ -3,9 +3,11 @@
 //! Nobody waits for it. A receiver that is dead keeps its own messages waiting and no others.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::signal::unix::Signal;
 use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{error, info, warn};
@@ -13,6 +15,7 @@ use tracing::{error, info, warn};
 use super::collect::Collector;
 use super::config::{Alerts, Receiver};
 use super::deliver::deliver;
+use super::file::load;
 use super::message::Message;
 use super::problem::{Kind, Problem, Problems, Seen, problems};
 use super::queue::{Queue, Recorded, RecordedReceiver};
@@ -47,7 +50,7 @@ pub struct Alerting {
 }
 
 /// One receiver.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Told {
     collector: Collector,
     queue: Queue,
@@ -89,8 +92,8 @@ impl Alerting {
         Self { alerts, director, wrong, told, deliveries: JoinSet::new(), disk }
     }
 
-    /// Tells until the senders are gone.
-    pub async fn run(mut self, mut sources: Sources) {
+    /// Tells until the senders are gone. The file is read anew on SIGHUP.
+    pub async fn run(mut self, mut sources: Sources, file: PathBuf, mut hangup: Signal) {
         loop {
             self.look(&mut sources);
             self.collect();
@@ -104,6 +107,7 @@ impl Alerting {
                 changed = sources.policies.changed() => changed.is_ok(),
                 event = sources.events.recv() => self.happened(event),
                 Some(ended) = self.deliveries.join_next() => { self.ended(ended); true }
+                _ = hangup.recv() => { self.reload(&file).await; true }
                 written = written(&mut self.disk.writing) => { self.disk.settle(written); true }
                 () = sleep_until(next) => true,
             };
@@ -111,6 +115,36 @@ impl Alerting {
                 return;
             }
         }
+    }
+
+    /// Takes over receivers as they are in the file now; those of the same name go on.
+    async fn reload(&mut self, file: &Path) {
+        let path = file.to_owned();
+        let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(problems)) => {
+                error!(problems = problems.len(), "alerts stay as they were: their file is wrong");
+                problems.iter().for_each(|problem| error!("{problem}"));
+                return;
+            }
+            Err(bug) => {
+                error!(error = %bug, "loading the alerts ended in a bug of pointsman");
+                return;
+            }
+        };
+        // What is under way belongs to the receivers there were; it is tried again.
+        self.deliveries.abort_all();
+        while self.deliveries.join_next().await.is_some() {}
+        let old = std::mem::replace(&mut self.alerts, loaded);
+        let names = old.receivers.into_iter().map(|receiver| receiver.name);
+        let mut told: HashMap<String, Told> = names.zip(std::mem::take(&mut self.told)).collect();
+        let of = |receiver: &Receiver| match told.remove(&receiver.name) {
+            Some(told) => Told { busy: false, retry: None, ..told },
+            None => Told::default(),
+        };
+        self.told = self.alerts.receivers.iter().map(of).collect();
+        self.disk.is_behind = true;
+        info!(receivers = self.told.len(), "alerts loaded");
     }
 
     fn look(&mut self, sources: &mut Sources) {

@@ -20,7 +20,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status)";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status, doctor)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -33,6 +33,8 @@ pub enum Command {
     Check(Check),
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
+    /// Walk through the status of the running daemon on a terminal, as it changes
+    Top(Top),
     /// Take a real server out gently: no new connections, removed when those it has are gone
     Drain(Override),
     /// Take a real server out at once
@@ -51,6 +53,10 @@ pub enum Command {
     Confirm(Confirm),
     /// Let the verdicts count that the blast-radius limit holds: the failures are real
     Release(Release),
+    /// Send a test message to the receivers of alerts
+    AlertTest(AlertTest),
+    /// Find what on this machine keeps LVS from working, with the command that mends it
+    Doctor(Doctor),
     /// Show the whole pipeline at work in this process, without privileges
     Demo(Demo),
 }
@@ -121,6 +127,9 @@ pub struct Run {
     /// Who may read over HTTP.
     #[command(flatten)]
     pub listen: Listen,
+    /// Who is told when something goes wrong [default: /etc/pointsman/alerts.yaml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
     /// Where and how to log.
     #[command(flatten)]
     pub log: Log,
@@ -200,6 +209,9 @@ pub struct Plan {
     /// Exit with 3 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Health to plan with.
@@ -234,6 +246,20 @@ pub struct Status {
     /// Show it again every two seconds until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Show also the virtual services that lead probes through virtual addresses
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `pointsman top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Whom to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Ask the daemon this often
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
 }
 
 /// A question to the daemon.
@@ -362,6 +388,40 @@ pub struct Release {
     /// How to ask.
     #[command(flatten)]
     pub ask: Ask,
+}
+
+/// `pointsman alert-test`.
+#[derive(Debug, Args)]
+pub struct AlertTest {
+    /// Only to these receivers; all of them by default
+    #[arg(value_name = "RECEIVER")]
+    pub receivers: Vec<String>,
+    /// The file that names them [default: /etc/pointsman/alerts.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
+}
+
+/// `pointsman doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Directory of policies, or one file: what they need is looked for
+    #[arg(long, value_name = "DIR", default_value = "/etc/pointsman/policies")]
+    pub policies: PathBuf,
+    /// Directory of the daemon for what must survive a restart
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pointsman")]
+    pub state_dir: PathBuf,
+    /// The daemon to ask.
+    #[command(flatten)]
+    pub socket: Socket,
+    /// Network namespace to look at, by its name in /run/netns
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Format of the answer
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    pub output: Output,
+    /// Show also what is as it should be
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `pointsman demo`.

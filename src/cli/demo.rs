@@ -94,7 +94,9 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
         Failure::text(format!("cannot listen on {}: {error}", socket.display()))
     })?;
     Ok(Settings {
+        open: None,
         journal: Journal::default(),
+        alerting: None,
         path,
         guard: Guard::Off,
         first,

@@ -1,9 +1,11 @@
 //! The commands. Standard output carries the answer, standard error everything else.
 
+mod alert_test;
 pub mod args;
 mod check;
 mod confirm;
 mod demo;
+mod doctor;
 mod events;
 mod explain;
 mod log_text;
@@ -14,6 +16,7 @@ mod plan;
 mod release;
 mod run;
 mod status;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -32,7 +35,8 @@ pub enum Exit {
     Failed = 1,
     /// Wrong usage or invalid policies. Nothing was touched.
     Usage = 2,
-    /// `plan --detailed-exitcode`: changes are pending. `status`: something needs an operator.
+    /// `plan --detailed-exitcode`: changes are pending. `status`, `doctor`: something needs an
+    /// operator.
     Pending = 3,
 }
 
@@ -49,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args),
         Command::Status(args) => status::status(&args),
+        Command::Top(args) => top::top(args),
         Command::Drain(args) => overrides::drain(args),
         Command::Disable(args) => overrides::disable(args),
         Command::Weight(args) => overrides::weight(args),
@@ -58,6 +63,8 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::events(&args),
         Command::Confirm(args) => confirm::confirm(&args),
         Command::Release(args) => release::release(&args),
+        Command::AlertTest(args) => alert_test::alert_test(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Demo(args) => demo::demo(&args),
     };
     match ended {

@@ -1,9 +1,11 @@
 //! What several commands open the same way: namespace, policies, table.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Common, Table};
 use super::{Exit, Failure, colour, complain};
+use crate::alerts;
+use crate::alerts::config::Alerts;
 use crate::ipvs::Ipvs;
 use crate::ipvs::memory::Memory;
 use crate::ipvs::netlink::Netlink;
@@ -14,8 +16,8 @@ use crate::reconcile::ownership::{OWNED, Owned};
 use crate::record::{Record, Scope};
 
 /// Moves this thread into the namespace that was asked for. Before any other thread starts.
-pub(super) fn enter(common: &Common) -> Result<(), Failure> {
-    match &common.netns {
+pub(super) fn enter(netns: Option<&str>) -> Result<(), Failure> {
+    match netns {
         None => Ok(()),
         Some(name) => netns::enter_netns(name).map_err(|error| Failure::new(&error)),
     }
@@ -66,4 +68,27 @@ pub(super) fn scope_of(table: Table, netns: Option<&str>) -> Scope {
 /// `1 problem`, `2 problems`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Where alerts are configured by default.
+const ALERTS_FILE: &str = "/etc/pointsman/alerts.yaml";
+
+/// Who is told of problems, and the file that says so; problems with it go to standard error. The
+/// default file need not be there.
+pub(super) fn alerts(named: Option<&Path>) -> Result<Option<(Alerts, PathBuf)>, Failure> {
+    let path = named.unwrap_or(Path::new(ALERTS_FILE));
+    if named.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    let loaded = alerts::file::load(path).map_err(|problems| {
+        complain_of(&problems);
+        let message = format!("invalid alerts in {}: nothing was touched", path.display());
+        Failure { exit: Exit::Usage, message }
+    })?;
+    Ok(Some((loaded, path.to_owned())))
+}
+
+/// What this machine calls itself.
+pub(super) fn director() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

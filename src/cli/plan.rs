@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -25,10 +26,10 @@ use crate::probe::outcome::Outcome;
 use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::overrides::{OVERRIDES, Overrides};
 use crate::reconcile::plan::{Plan, plan as make_plan};
-use crate::reconcile::render::render;
-use crate::reconcile::standing::Standing;
+use crate::reconcile::render::{render, render_all};
+use crate::reconcile::standing::{Clocks, STANDING, Standing};
 use crate::reconcile::view::{HealthView, Verdict};
-use crate::record::Record;
+use crate::record::{Kind, Record};
 
 /// Probes in flight during the one round without a daemon.
 const PROBES_AT_ONCE: usize = 256;
@@ -48,7 +49,7 @@ struct Answer<'a> {
 }
 
 pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
-    open::enter(&args.common)?;
+    open::enter(args.common.netns.as_deref())?;
     let loaded = open::policies(&args.common.policies)?;
     let set = Arc::new(loaded.set);
     let runtime = runtime()?;
@@ -62,9 +63,13 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
             }
             Err(error) => return Err(Failure::new(&error)),
         };
-    let overrides = match &daemon {
-        Some(daemon) => daemon.overrides.clone(),
-        None => recorded(args),
+    let (overrides, standing) = match &daemon {
+        Some(daemon) => (daemon.overrides.clone(), daemon.standing.clone()),
+        None => {
+            let mut overrides: Overrides = recorded(args, OVERRIDES);
+            overrides.expire(wall());
+            (overrides, recorded(args, STANDING))
+        }
     };
     let said = list(&overrides, &set, wall());
     let said: Vec<OverrideStatus> = said.into_iter().filter(|it| it.applies).collect();
@@ -82,13 +87,13 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
         Some(daemon) => daemon.owned.into_iter().collect(),
         None => open::store(&args.common).load().map_err(|error| Failure::new(&error))?,
     };
-    let plan = make_plan(
-        &observed,
-        &desired(&view, &observed, &Standing::default(), Moment::first(now())),
-        &owned,
-    );
+    let now = now();
+    let standing = Standing::of(standing, Clocks { now, wall: wall() });
+    let wanted = desired(&view, &observed, &standing, Moment::first(now));
+    let plan = make_plan(&observed, &wanted, &owned);
     match args.output {
         Output::Text => {
+            let render = if args.all { render_all } else { render };
             let text = render(&plan, colour(&std::io::stdout()));
             let footer = match place.as_str() {
                 "kernel" => format!("health: {source}\n"),
@@ -109,15 +114,16 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     Ok(if pending { Exit::Pending } else { Exit::Done })
 }
 
-/// The overrides a daemon would start with.
-fn recorded(args: &Args) -> Overrides {
-    let mut record = Record::new(&args.common.state_dir, OVERRIDES, &open::scope(&args.common));
-    let mut overrides: Overrides = record.load().unwrap_or_else(|error| {
+/// What a daemon would start with.
+fn recorded<T>(args: &Args, kind: Kind) -> T
+where
+    T: Serialize + DeserializeOwned + Clone + Default + PartialEq,
+{
+    let mut record = Record::new(&args.common.state_dir, kind, &open::scope(&args.common));
+    record.load().unwrap_or_else(|error| {
         complain(&Failure::new(&error).message);
-        Overrides::default()
-    });
-    overrides.expire(wall());
-    overrides
+        T::default()
+    })
 }
 
 fn footer_of(said: &[OverrideStatus]) -> String {
@@ -184,11 +190,13 @@ async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
     let outcomes: BTreeMap<usize, Outcome> = probes.join_all().await.into_iter().collect();
     let mut verdicts = vec![Verdict::default(); set.targets.len()];
     for (index, outcome) in outcomes {
-        verdicts[index] = match outcome.kind {
+        let advice = outcome.advice.and_then(|heard| heard.advice());
+        let verdict = match outcome.kind {
             OutcomeKind::Pass => Verdict::of(Health::Up, None),
             OutcomeKind::Fail => Verdict::of(Health::Down, Some(outcome.detail.into())),
             OutcomeKind::Inconclusive => Verdict::default(),
         };
+        verdicts[index] = Verdict { advice, ..verdict };
     }
     let source = format!(
         "from one round of probes just now ({}; no daemon is running)",

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,10 +11,13 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::args::{Common, Listen, Run, Table};
 use super::{Exit, Failure, logging, open, runtime};
+use crate::alerts::queue::ALERTS;
+use crate::alerts::task::Alerting;
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
@@ -39,7 +42,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 const MOST_DESCRIPTORS: u64 = 65_536;
 
 pub(super) fn run(args: Run) -> Result<Exit, Failure> {
-    open::enter(&args.common)?;
+    open::enter(args.common.netns.as_deref())?;
     let runtime = runtime()?;
     {
         // From here on: a reload asked for during the start must not be the end of it.
@@ -59,6 +62,7 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
     let listener = listen(&args)?;
     let web = web(&args.listen)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
+    let alerting = if args.dry_run { None } else { alerting(&args)? };
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {
@@ -66,6 +70,14 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         pid: std::process::id(),
         dry_run: args.dry_run,
     });
+    let is_real = args.common.ipvs == Table::Kernel && !args.dry_run;
+    let (open, prober) = match is_real {
+        true => {
+            let (sender, open) = watch::channel(Arc::default());
+            (Some(sender), NetworkProber::through(open))
+        }
+        false => (None, NetworkProber::new()),
+    };
     let settings = Settings {
         path: args.common.policies.clone(),
         guard: if args.yes { Guard::Off } else { args.reload_guard },
@@ -80,7 +92,9 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         listener,
         limits: Limits::for_sockets(probe_sockets(web.is_some())),
         web,
+        open,
         journal: journal.clone(),
+        alerting,
         seed: rand::random(),
         facts: Facts {
             started: wall(),
@@ -103,9 +117,8 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         probes_at_once = settings.limits.total,
         "started"
     );
-    let ended = runtime.block_on(async {
-        daemon::run(settings, Arc::new(NetworkProber::new()), daemon::end_signal()?).await
-    });
+    let ended = runtime
+        .block_on(async { daemon::run(settings, Arc::new(prober), daemon::end_signal()?).await });
     if let Some(socket) = socket {
         // One that stays is replaced at the next start.
         let _ = fs::remove_file(socket);
@@ -168,6 +181,14 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
     let (recorded, record) = recorded(common, HEALTH, dry_run);
     let recalled = Recalled::of(recorded, Clocks { now: now(), wall: wall() });
     (recalled, record)
+}
+
+/// Who is told, if anybody is. A default file need not be there.
+fn alerting(args: &Run) -> Result<Option<(Alerting, PathBuf)>, Failure> {
+    let Some((alerts, path)) = open::alerts(args.alerts.as_deref())? else { return Ok(None) };
+    let (recorded, record) = recorded(&args.common, ALERTS, false);
+    info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
+    Ok(Some((Alerting::new(alerts, open::director(), recorded, record), path)))
 }
 
 /// Events that cannot be kept do not stop the start.

@@ -6,7 +6,7 @@ use super::args::{Output, Status as Args};
 use super::{Exit, Failure, answer, colour, complain, json, json_line, runtime};
 use crate::control::client;
 use crate::control::status::Status;
-use crate::control::text::render;
+use crate::control::text::{private, render};
 
 /// Between two pictures of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -52,7 +52,13 @@ async fn show(args: &Args, before: &str) -> Result<Shown, Failure> {
         .await
         .map_err(|error| Failure::new(&error))?;
     let text = match args.output {
-        Output::Text => render(&status, colour(&std::io::stdout())),
+        Output::Text => {
+            let mut text = render(&status, colour(&std::io::stdout()));
+            if args.all {
+                text += &private(&status);
+            }
+            text
+        }
         Output::Json if args.watch => json_line(&status)?,
         Output::Json => json(&status)?,
     };

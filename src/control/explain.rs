@@ -7,19 +7,21 @@ use std::time::{Instant, SystemTime};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use super::advising::AdvisorStatus;
 use super::overrides::{OverrideStatus, list};
 use super::status::{CheckStatus, DestinationStatus, Moment, WeightStatus, seconds, weight};
 use super::text::age;
 use crate::health::Health;
 use crate::ipvs::model::ServiceKey;
 use crate::operator::names::{self, NameError};
-use crate::policy::model::{AtFloor, HealthFloor, Policy, RealServer, Share, VirtualService};
+use crate::policy::model::{AtFloor, HealthFloor, Policy, RealServer, VirtualService};
 use crate::probe::outcome::Outcome;
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::{Last, Slot};
 use crate::probe::target::Timing;
 use crate::reconcile::driver::Report;
-use crate::reconcile::overrides::Action;
+use crate::reconcile::fitness::counted;
+use crate::reconcile::view::Quorum;
 
 /// Whom to explain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +52,14 @@ pub struct Explanation {
     pub real_server: String,
     /// The verdict of all checks together.
     pub health: Health,
+    /// How many checks pass and must; `None` where all must.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
     /// One by one; empty: it always counts as up.
     pub checks: Vec<CheckExplained>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisors: Vec<AdvisorStatus>,
     /// What an operator said.
     pub r#override: Option<OverrideStatus>,
     /// The health floor of the policy.
@@ -93,7 +101,7 @@ pub struct Attempt {
 pub struct FloorStatus {
     /// How many real servers must be up.
     pub needed: usize,
-    /// Of so many: those that operators took out do not count.
+    /// Of so many: those that are out of service or have weight 0 do not count.
     pub of: usize,
     /// How many are up.
     pub up: usize,
@@ -144,6 +152,8 @@ impl Explanation {
             origin: policy.origin.clone(),
             real_server: server.name.clone(),
             health: status.health,
+            quorum: status.quorum,
+            advisors: status.advisors,
             checks: status.checks.into_iter().zip(asked).map(CheckExplained::of).collect(),
             r#override: overrides
                 .into_iter()
@@ -215,24 +225,19 @@ pub(crate) fn floor(
     snapshot: &Snapshot,
     report: &Report,
 ) -> FloorStatus {
-    let view = &snapshot.view;
-    let is_out = |server: &&RealServer| {
-        let said = snapshot.overrides.get(&policy.name, &server.name);
-        said.is_some_and(|it| matches!(it.action, Action::Drain | Action::Disable))
-    };
-    let counted = || policy.real_servers.iter().filter(|server| !is_out(server));
-    let is_up = |server: &&RealServer| view.real_server(server).effective() == Health::Up;
+    let counted: Vec<Health> = counted(&snapshot.view, policy).into_iter().flatten().collect();
     let withdrawn = report.desired.standing.withdrawn.contains(&policy.name);
-    let (share, at_floor): (Share, &str) = match floor.at_floor {
-        AtFloor::Keep => (floor.min_up, "keep"),
-        AtFloor::Withdraw { return_at } if withdrawn => (return_at, "withdraw"),
-        AtFloor::Withdraw { .. } => (floor.min_up, "withdraw"),
+    let of = counted.len();
+    let least = floor.min_up.of(of);
+    let (needed, at_floor) = match floor.at_floor {
+        AtFloor::Keep => (least, "keep"),
+        AtFloor::Withdraw { return_at } if withdrawn => (return_at.of(of).max(least), "withdraw"),
+        AtFloor::Withdraw { .. } => (least, "withdraw"),
     };
-    let of = counted().count();
     FloorStatus {
-        needed: share.of(of),
+        needed,
         of,
-        up: counted().filter(is_up).count(),
+        up: counted.iter().filter(|health| **health == Health::Up).count(),
         at_floor: at_floor.to_owned(),
         withdrawn,
     }

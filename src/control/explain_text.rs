@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::advising::AdvisorStatus;
 use super::columns::{align, row};
 use super::explain::{CheckExplained, DestinationExplained, Explanation};
 use super::status::short;
@@ -29,9 +30,16 @@ pub fn render(explanation: &Explanation) -> String {
     if it.checks.is_empty() {
         line(&mut text, "checks", "none: it always counts as up");
     }
+    if let Some(quorum) = &it.quorum {
+        line(&mut text, "checks", &quorum.to_string());
+    }
     for check in &it.checks {
         text.push('\n');
         check_lines(&mut text, check);
+    }
+    for advisor in &it.advisors {
+        text.push('\n');
+        advisor_lines(&mut text, advisor);
     }
     text.push('\n');
     destinations(&mut text, &it.destinations);
@@ -61,9 +69,25 @@ fn check_lines(text: &mut String, check: &CheckExplained) {
             &format!("{} ago: {}", age(earlier.ago), attempt(&earlier.outcome)),
         );
     }
+    if let Some(advice) = &status.advice {
+        line(text, "advice", &advice.to_string());
+    }
     line(text, "next", &check.next);
     let (rise, fall, interval) = (check.rise, check.fall, check.interval);
     line(text, "asked", &format!("every {interval} s at most; rise {rise}, fall {fall}"));
+}
+
+fn advisor_lines(text: &mut String, advisor: &AdvisorStatus) {
+    let _ = writeln!(text, "{}: advises, and has no verdict", advisor.advisor);
+    match (&advisor.last, advisor.last_ago) {
+        (Some(last), Some(ago)) => {
+            line(text, "last asked", &format!("{} ago: {}", age(ago), attempt(last)));
+        }
+        _ => line(text, "last asked", "not yet"),
+    }
+    if let Some(advice) = &advisor.advice {
+        line(text, "advice", &advice.to_string());
+    }
 }
 
 /// `pass, status 200; connected 1ms, answer 3ms, ended 3ms`.

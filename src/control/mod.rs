@@ -3,6 +3,7 @@
 //! [`status`], [`overrides`] and [`explain`] are what it says, [`server`] and [`operations`] the
 //! daemon's end, [`client`] the commands' end. Who may open the socket may also give orders.
 
+pub mod advising;
 pub mod client;
 mod columns;
 pub mod explain;
@@ -23,7 +24,9 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::ipvs::model::{ServiceKey, Table};
 use crate::policy::model::PolicySet;
+use crate::probe::advice::Advice;
 use crate::reconcile::overrides::Overrides;
+use crate::reconcile::standing;
 use crate::reconcile::view::{HealthView, Verdict};
 
 /// What `plan` needs of a running daemon.
@@ -38,6 +41,9 @@ pub struct PlanInput {
     /// What operators said.
     #[serde(default)]
     pub overrides: Overrides,
+    /// What drains and what is withdrawn.
+    #[serde(default)]
+    pub standing: standing::Recorded,
     /// Virtual services it owns.
     pub owned: Vec<ServiceKey>,
     /// Its table, where that is not the kernel's. A rehearsal on the kernel's has none to offer:
@@ -56,6 +62,9 @@ pub struct KnownHealth {
     pub since_ago: Option<f64>,
     /// What it counts as while the blast-radius limit holds it back.
     pub held: Option<Health>,
+    /// What it advises, unless that has expired.
+    #[serde(default)]
+    pub advice: Option<Advice>,
 }
 
 /// Says that what the blast-radius limit holds has really failed.
@@ -82,7 +91,8 @@ impl PlanInput {
             let ago = known.since_ago.and_then(|ago| Duration::try_from_secs_f64(ago).ok());
             let since = ago.and_then(|ago| now.checked_sub(ago));
             let reason = known.reason.as_deref().map(Into::into);
-            Verdict { since, held: known.held, ..Verdict::of(known.health, reason) }
+            let (held, advice) = (known.held, known.advice.clone());
+            Verdict { since, held, advice, ..Verdict::of(known.health, reason) }
         };
         let verdicts: Vec<Option<Verdict>> =
             set.targets.iter().map(|target| self.health.get(&target.key()).map(verdict)).collect();

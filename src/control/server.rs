@@ -28,6 +28,7 @@ use crate::operator::overriding::Order;
 use crate::operator::peer::Peer;
 use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::driver::{Confirm, Refresh, Report};
+use crate::reconcile::standing::Clocks;
 use crate::source::Ask;
 use crate::web::clients::{ACCEPT_PAUSE, Clients};
 use crate::web::problem::Problem;
@@ -108,6 +109,7 @@ pub(super) fn known(policies: String, snapshot: &Snapshot, report: &Report) -> P
         policies,
         health: known_health(snapshot),
         overrides: snapshot.overrides.as_ref().clone(),
+        standing: report.desired.standing.record(Clocks { now: snapshot.now, wall: wall() }),
         owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
         table: None,
     }
@@ -174,6 +176,7 @@ fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
             reason: verdict.reason.as_deref().map(str::to_owned),
             since_ago: verdict.since.map(ago),
             held: verdict.held,
+            advice: verdict.advice.clone(),
         };
         let entry = known.entry(target.key()).or_insert_with(|| health.clone());
         if health.health == Health::Down {

@@ -12,16 +12,16 @@ use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey, Table};
 use crate::policy::guard::Removal;
-use crate::policy::model::{Policy, RealServer, TargetId, VirtualService};
-use crate::probe::advice::AdvisedWeight;
+use crate::policy::model::{Policy, PrivateService, RealServer, TargetId, VirtualService};
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::Slot;
 use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
-use crate::reconcile::view::HealthView;
+use crate::reconcile::view::{HealthView, Quorum};
 
+use super::advising::{AdviceStatus, AdvisorStatus};
 use super::holding::{AlarmStatus, DampingStatus};
 
 /// Everything.
@@ -54,6 +54,24 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
     pub real_servers: Vec<RealServerStatus>,
+    /// What leads probes through virtual addresses.
+    #[serde(default)]
+    pub private: Vec<PrivateStatus>,
+}
+
+/// A virtual service of ours that leads probes to one real server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PrivateStatus {
+    /// Its identity, a firewall mark.
+    pub service: ServiceKey,
+    /// A policy that needs it.
+    pub policy: String,
+    /// Its only destination.
+    pub destination: DestinationKey,
+    /// The destination's settings, as a plan writes them.
+    pub config: String,
+    /// Whether the kernel has it.
+    pub in_kernel: bool,
 }
 
 /// The policies in force.
@@ -195,8 +213,14 @@ pub struct RealServerStatus {
     pub real_server: String,
     /// All checks together.
     pub health: Health,
+    /// How many pass and must; `None` where all must.
+    #[serde(default)]
+    pub quorum: Option<Quorum>,
     /// One by one.
     pub checks: Vec<CheckStatus>,
+    /// Its agents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advisors: Vec<AdvisorStatus>,
 }
 
 /// One target.
@@ -222,6 +246,9 @@ pub struct CheckStatus {
     pub held: Option<Health>,
     /// Where its changes are damped and there were some.
     pub damping: Option<DampingStatus>,
+    /// What its answers advise, where it is listened to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<AdviceStatus>,
 }
 
 /// What does not change while the daemon runs.
@@ -274,6 +301,7 @@ impl Status {
                     policy.real_servers.iter().map(|it| moment.real_server(policy, it))
                 })
                 .collect(),
+            private: set.private.iter().map(|it| private(report, it)).collect(),
         };
         status.degraded = status.troubles();
         status.degraded.extend(at_the_limit(&report.desired));
@@ -428,11 +456,12 @@ impl Moment<'_> {
         let kernel = self.report.table.as_ref().and_then(|table| table.get(&service));
         let kernel = kernel.and_then(|it| it.destinations.get(&destination));
         let why = wanted.map(|it| &it.why).or_else(|| absent.and_then(|it| it.get(&destination)));
+        let verdict = real_server.map(|it| self.view.real_server(it)).unwrap_or_default();
         DestinationStatus {
             destination,
             real_server: real_server.map(|it| it.name.clone()),
-            health: real_server.map_or(Health::Unknown, |it| self.view.real_server(it).health),
-            since: real_server.and_then(|it| self.since(it)).map(|since| self.ago(since)),
+            health: verdict.health,
+            since: verdict.since.map(|since| self.ago(since)),
             weight_wanted: wanted.map(|it| it.config.weight),
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
@@ -447,8 +476,14 @@ impl Moment<'_> {
 
     /// What decides beyond the verdict, then what the probes say.
     fn destination_why(&self, why: Option<&Why>, real_server: Option<&RealServer>) -> String {
-        let special = why
-            .filter(|why| !matches!(why, Why::Up | Why::Down(_) | Why::Unknown | Why::Undeclared));
+        let judged_down =
+            real_server.is_some_and(|it| self.view.real_server(it).effective() == Health::Down);
+        let special = why.filter(|why| match why {
+            Why::Up | Why::Unknown | Why::Undeclared => false,
+            // Else it says so itself, and its checks do not.
+            Why::Down(_) => real_server.is_some() && !judged_down,
+            _ => true,
+        });
         match (special, real_server) {
             (Some(why @ (Why::Kept(_) | Why::HeldBack(_))), _) => why.to_string(),
             (Some(why), Some(server)) => format!("{why}; {}", self.why(server)),
@@ -458,19 +493,14 @@ impl Moment<'_> {
         }
     }
 
-    /// When the verdict on a real server was reached: the latest of its targets that agree.
-    fn since(&self, real_server: &RealServer) -> Option<Instant> {
-        let health = self.view.real_server(real_server).health;
-        let states = real_server.targets.iter().map(|id| self.slot(*id).state);
-        states.filter(|state| state.health == health).map(|state| state.since).max()
-    }
-
-    /// The last outcome of the target that decides, with its streak if one is open.
+    /// The last outcome of the target that decides, with its streak if one is open; before it how
+    /// many pass, where not all must.
     fn why(&self, real_server: &RealServer) -> String {
         let health = self.view.real_server(real_server).health;
-        let Some(id) =
-            real_server.targets.iter().find(|id| self.view.verdict(**id).health == health).copied()
-        else {
+        let agree =
+            real_server.targets.iter().filter(|id| self.view.verdict(**id).health == health);
+        let first = |id: &&TargetId| (health == Health::Down).then(|| self.slot(**id).state.since);
+        let Some(id) = agree.min_by_key(first).copied() else {
             return "no checks: always up".to_owned();
         };
         let (slot, target) = (self.slot(id), self.snapshot.policies.target(id));
@@ -490,7 +520,10 @@ impl Moment<'_> {
         if let Some(damping) = DampingStatus::of(slot, self.snapshot.now) {
             why += &damping.to_string();
         }
-        why
+        match self.view.quorum(real_server) {
+            Some(quorum) => format!("{quorum}; {why}"),
+            None => why,
+        }
     }
 
     pub(super) fn real_server(
@@ -502,7 +535,19 @@ impl Moment<'_> {
             policy: policy.name.clone(),
             real_server: real_server.name.clone(),
             health: self.view.real_server(real_server).health,
+            quorum: self.view.quorum(real_server),
             checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),
+            advisors: real_server.advisors.iter().map(|id| self.advisor(*id)).collect(),
+        }
+    }
+
+    fn advisor(&self, id: TargetId) -> AdvisorStatus {
+        let slot = self.slot(id);
+        AdvisorStatus {
+            advisor: self.snapshot.policies.target(id).to_string(),
+            last_ago: slot.last.as_ref().map(|last| self.ago(last.at)),
+            last: slot.last.as_ref().map(|last| last.outcome.clone()),
+            advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
         }
     }
 
@@ -521,6 +566,7 @@ impl Moment<'_> {
             last: slot.last.as_ref().map(|last| last.outcome.clone()),
             held: self.view.verdict(id).held,
             damping: DampingStatus::of(slot, self.snapshot.now),
+            advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
         }
     }
 
@@ -545,14 +591,10 @@ fn told(outcome: &Outcome) -> String {
 }
 
 pub(super) fn weight(parts: &WeightParts) -> WeightStatus {
-    let advised = |advised| match advised {
-        AdvisedWeight::Percent(percent) => format!("{percent}%"),
-        AdvisedWeight::Absolute(weight) => weight.to_string(),
-    };
     WeightStatus {
         configured: parts.configured,
         ramp_percent: parts.ramp_percent,
-        advised: parts.advised.map(advised),
+        advised: parts.advised.map(|advised| advised.to_string()),
         overridden: parts.overridden,
     }
 }
@@ -573,6 +615,19 @@ fn table(report: &Report, now: Instant) -> TableStatus {
             .collect(),
         error: report.error.clone(),
         foreign: report.plan.foreign.clone(),
+    }
+}
+
+fn private(report: &Report, private: &PrivateService) -> PrivateStatus {
+    let (service, destination) = (private.key, private.destination.key);
+    let table = report.table.as_deref();
+    let found = table.and_then(|table| table.get(&service)?.destinations.get(&destination));
+    PrivateStatus {
+        service,
+        policy: private.policy.to_string(),
+        destination,
+        config: private.destination.config.to_string(),
+        in_kernel: found.is_some(),
     }
 }
 

@@ -24,6 +24,24 @@ pub fn render(status: &Status, colour: bool) -> String {
     text
 }
 
+/// The virtual services that lead probes through virtual addresses.
+pub fn private(status: &Status) -> String {
+    let mut text =
+        "\nprivate virtual services, which lead probes through virtual addresses\n".to_owned();
+    for one in &status.private {
+        let missing = if one.in_kernel { "" } else { "  NOT IN THE TABLE" };
+        let _ = writeln!(
+            text,
+            "  {}  {}  {}  policy {}{missing}",
+            one.service, one.destination, one.config, one.policy
+        );
+    }
+    if status.private.is_empty() {
+        text.push_str("  none\n");
+    }
+    text
+}
+
 fn head(text: &mut String, status: &Status, colour: bool) {
     let dry_run = if status.dry_run { ", DRY RUN: nothing is written" } else { "" };
     line(
@@ -190,13 +208,14 @@ fn line(text: &mut String, title: &str, content: &str) {
     let _ = writeln!(text, "{}", format!("{title:<10} {content}").trim_end());
 }
 
-fn plural<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+/// `1 change`, `2 changes`.
+pub(crate) fn plural<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     let ending = if number == N::from(1) { "" } else { "s" };
     format!("{number} {noun}{ending}")
 }
 
 /// `45s`, `12m 3s`, `3h 20m`, `5days 2h`: the two largest units.
-pub(super) fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     let whole = Duration::from_secs(Duration::from_secs_f64(seconds.max(0.0)).as_secs());
     let text = humantime::format_duration(whole).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod model;
 pub mod netlink;
 pub mod netns;
+pub mod private;
 pub mod rehearsal;
 pub mod rules;
 pub mod text;

@@ -307,3 +307,25 @@ impl Family {
         if address.is_ipv4() { Self::Inet } else { Self::Inet6 }
     }
 }
+
+/// How long the kernel remembers connections, in seconds (`ipvsadm --set`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Established TCP connections without a packet.
+    pub tcp: u32,
+    /// TCP connections after a FIN.
+    pub tcp_fin: u32,
+    /// UDP.
+    pub udp: u32,
+}
+
+/// A thread that sends connections to other directors, or takes theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncDaemon {
+    /// Whether it sends.
+    pub master: bool,
+    /// Its interface.
+    pub interface: String,
+    /// Only directors of the same number listen to each other.
+    pub sync_id: u32,
+}

@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::codec::{self, Body, Head, Want};
-use super::model::{Change, Service, ServiceKey, Table};
+use super::model::{Change, Service, ServiceKey, SyncDaemon, Table, Timeouts};
 use super::{Ipvs, IpvsError, rules};
 
 /// Most messages in one `send`: 277 failures fill the default receive buffer, past which the
@@ -63,6 +63,38 @@ impl Netlink {
         netlink.find_family()?;
         Ok(netlink)
     }
+
+    /// How long the kernel remembers connections.
+    ///
+    /// # Errors
+    /// As [`Ipvs::table`].
+    pub fn timeouts(&mut self) -> Result<Timeouts, IpvsError> {
+        self.settle();
+        let head =
+            Head { family: self.family, sequence: self.next_sequence(), want: Want::Failure };
+        let mut request = Vec::new();
+        codec::put_get_timeouts(&mut request, head);
+        self.send(&request)?;
+        let mut timeouts = Timeouts::default();
+        let answer = self.answers(head.sequence, |object| {
+            timeouts = codec::timeouts(object)?;
+            Ok(Next::Stop)
+        });
+        answer.map(|()| timeouts).map_err(Trouble::into_error)
+    }
+
+    /// The threads that synchronise connections with other directors.
+    ///
+    /// # Errors
+    /// As [`Ipvs::table`].
+    pub fn sync_daemons(&mut self) -> Result<Vec<SyncDaemon>, IpvsError> {
+        let mut daemons = Vec::new();
+        let dump = self.dump(codec::put_get_sync_daemons, |object| {
+            daemons.push(codec::sync_daemon(object)?);
+            Ok(())
+        });
+        dump.map(|()| daemons).map_err(Trouble::into_error)
+    }
 }
 
 impl Ipvs for Netlink {
@@ -93,6 +125,16 @@ enum Trouble {
     Refused(i32),
     /// Asking again does not help.
     Failed(IpvsError),
+}
+
+impl Trouble {
+    fn into_error(self) -> IpvsError {
+        match self {
+            Self::Disturbed => IpvsError::Netlink("the kernel's answer was lost".to_owned()),
+            Self::Refused(number) => read_refused(number),
+            Self::Failed(error) => error,
+        }
+    }
 }
 
 impl From<IpvsError> for Trouble {

@@ -121,7 +121,8 @@ pub(super) fn policies_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn source(path: &Path) -> Result<Source, Box<Problem>> {
+/// Reads one file.
+pub(crate) fn source(path: &Path) -> Result<Source, Box<Problem>> {
     match read_regular(path, MAX_FILE) {
         Ok(bytes) => Source::new(path, bytes),
         Err(error) => {

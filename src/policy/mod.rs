@@ -4,16 +4,16 @@
 //! [`model`]. Each stage collects every [`problem`] it finds. Reading files is [`load`], noticing
 //! that they changed is [`watch`]; everything else is pure.
 
-mod decode;
+pub(crate) mod decode;
 mod file;
 mod fingerprint;
 pub mod guard;
 pub mod load;
 pub mod model;
-mod node;
+pub(crate) mod node;
 pub mod problem;
 mod resolve;
-mod source;
+pub(crate) mod source;
 pub mod watch;
 
 pub(crate) use decode::closest;

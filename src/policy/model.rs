@@ -1,6 +1,7 @@
 //! Validated policies. Whoever holds a [`PolicySet`] need not check anything again.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ipvs::model::{DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
@@ -13,6 +14,8 @@ pub struct PolicySet {
     pub policies: Vec<Policy>,
     /// Every distinct target, sorted; [`TargetId`] indexes it.
     pub targets: Vec<Target>,
+    /// What leads probes through virtual addresses, by key.
+    pub private: Vec<PrivateService>,
     /// Identifies the content of the files: 16 hexadecimal digits.
     pub hash: String,
 }
@@ -27,11 +30,12 @@ impl PolicySet {
         &self.targets[id.0 as usize]
     }
 
-    /// What the checks of a real server are called, in its order: by their protocol, and of several
-    /// with the same one the second is `http-2`.
-    pub fn check_names(&self, real_server: &RealServer) -> Vec<String> {
-        let kinds = real_server.targets.iter().map(|id| self.target(*id).check.kind.name());
-        let kinds: Vec<&str> = kinds.collect();
+    /// What is asked about a real server, agents last, and what that is called: by its protocol, and
+    /// of several with the same one the second is `http-2`.
+    pub fn check_names(&self, real_server: &RealServer) -> Vec<(TargetId, String)> {
+        let asked: Vec<TargetId> =
+            real_server.targets.iter().chain(&real_server.advisors).copied().collect();
+        let kinds: Vec<&str> = asked.iter().map(|id| self.target(*id).check.kind.name()).collect();
         let name = |(at, kind): (usize, &&str)| match kinds[..at]
             .iter()
             .filter(|it| *it == kind)
@@ -40,7 +44,7 @@ impl PolicySet {
             0 => (*kind).to_owned(),
             before => format!("{kind}-{}", before + 1),
         };
-        kinds.iter().enumerate().map(name).collect()
+        asked.iter().copied().zip(kinds.iter().enumerate().map(name)).collect()
     }
 }
 
@@ -133,6 +137,19 @@ pub struct VirtualService {
     pub slow_start: Duration,
 }
 
+/// A virtual service of ours, behind a firewall mark, that leads probes to one real server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateService {
+    /// A policy that needs it.
+    pub policy: Arc<str>,
+    /// Its identity.
+    pub key: ServiceKey,
+    /// Its settings.
+    pub config: ServiceConfig,
+    /// Its only destination, whatever its health.
+    pub destination: DeclaredDestination,
+}
+
 /// What a real server is in one virtual service while it is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeclaredDestination {
@@ -142,6 +159,29 @@ pub struct DeclaredDestination {
     pub config: DestinationConfig,
 }
 
+/// How many of its checks a real server must pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ChecksNeeded {
+    /// Each of them.
+    #[default]
+    All,
+    /// One, whichever.
+    Any,
+    /// So many, at least 1.
+    Count(u32),
+}
+
+impl ChecksNeeded {
+    /// How many that is of `all`.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::All => all,
+            Self::Any => all.min(1),
+            Self::Count(count) => Share::Count(count).of(all),
+        }
+    }
+}
+
 /// A declared real server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RealServer {
@@ -149,6 +189,17 @@ pub struct RealServer {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
-    /// What must pass for it to be up, all of them; empty: it is always up.
+    /// What is asked about it; empty: it is always up.
     pub targets: Vec<TargetId>,
+    /// How many of its targets must pass for it to be up: from 1 to all, 0 where there is none.
+    pub needed: usize,
+    /// Whose advice counts for it besides, and whose verdict does not: agents.
+    pub advisors: Vec<TargetId>,
+}
+
+impl RealServer {
+    /// Everything that is probed for it: its checks, then its advisors.
+    pub fn asked(&self) -> impl Iterator<Item = TargetId> {
+        self.targets.iter().chain(&self.advisors).copied()
+    }
 }

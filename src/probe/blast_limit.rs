@@ -4,7 +4,8 @@
 //! Pure: it is told which target turned when, and says which targets count as what they were.
 //!
 //! What is counted are addresses. A target that turns down hits the real servers that ask for it,
-//! and an address is lost when more than half of the real servers on it are hit. So one dead
+//! unless as many other checks pass as they need, and an address is lost when more than half of
+//! the real servers on it are hit. So one dead
 //! machine is one, however many ports, checks and policies there are on it; and an application that
 //! dies on every machine loses none of them where others go on. A target leaves the wave when it
 //! comes up again, or when its turn is older than the window while the limit holds nothing.
@@ -75,6 +76,8 @@ pub struct Wave {
     limit: BlastLimit,
     site: Site,
     members: BTreeMap<u32, Member>,
+    /// All that are down, however long.
+    down: BTreeSet<u32>,
     /// In the order of time; what is not in `members` with that time has left.
     order: VecDeque<(Instant, u32)>,
     hits: Hits,
@@ -90,6 +93,7 @@ impl Wave {
             limit,
             site: Site::default(),
             members: BTreeMap::new(),
+            down: BTreeSet::new(),
             order: VecDeque::new(),
             hits: Hits::default(),
             holds_since: None,
@@ -105,25 +109,31 @@ impl Wave {
         before: impl Fn(u32) -> Option<u32>,
     ) -> Option<Event> {
         let (mut members, mut parole) = (Vec::new(), BTreeMap::new());
-        if !(self.members.is_empty() && self.parole.is_empty()) {
+        let mut down = BTreeSet::new();
+        // Who is in the wave or on parole is down.
+        if !self.down.is_empty() {
             for target in 0..u32::try_from(set.targets.len()).unwrap_or(u32::MAX) {
                 let Some(old) = before(target) else { continue };
                 members.extend(self.members.get(&old).map(|member| (target, *member)));
                 parole.extend(self.parole.get(&old).map(|before| (target, *before)));
+                down.extend(self.down.contains(&old).then_some(target));
             }
         }
         self.parole = parole;
+        self.down = down;
         self.site = Site::of(set);
         self.refill(members);
         self.end_if_recovered()
     }
 
-    /// Goes on with a wave of an earlier run.
+    /// Goes on with a wave of an earlier run, whose members are among those that are down.
     pub fn restore(
         &mut self,
+        down: impl IntoIterator<Item = u32>,
         members: impl IntoIterator<Item = (u32, Member)>,
         holds_since: Option<Instant>,
     ) {
+        self.down = down.into_iter().collect();
         self.refill(members.into_iter().collect());
         self.holds_since = holds_since;
         self.end_if_recovered();
@@ -141,8 +151,14 @@ impl Wave {
     pub fn turned(&mut self, target: u32, transition: Transition, now: Instant) -> Option<Event> {
         self.parole.remove(&target);
         if transition.to != Health::Down {
+            if self.down.remove(&target) {
+                self.hits.change(&self.site, target, |count| count.down -= 1);
+            }
             self.remove(target);
             return self.end_if_recovered();
+        }
+        if self.down.insert(target) {
+            self.hits.change(&self.site, target, |count| count.down += 1);
         }
         if self.holds_since.is_none() {
             self.forget(now);
@@ -234,7 +250,7 @@ impl Wave {
 
     fn add(&mut self, target: u32, member: Member) {
         if self.members.insert(target, member).is_none() {
-            self.hits.change(&self.site, target, 1);
+            self.hits.change(&self.site, target, |count| count.members += 1);
         }
         // While it holds nobody is let go for age, however long that lasts.
         if self.holds_since.is_none() {
@@ -244,7 +260,7 @@ impl Wave {
 
     fn remove(&mut self, target: u32) {
         if self.members.remove(&target).is_some() {
-            self.hits.change(&self.site, target, -1);
+            self.hits.change(&self.site, target, |count| count.members -= 1);
         }
         if self.members.is_empty() {
             self.order.clear();
@@ -255,6 +271,9 @@ impl Wave {
         self.members.clear();
         self.order.clear();
         self.hits = Hits::of(&self.site);
+        for target in &self.down {
+            self.hits.change(&self.site, *target, |count| count.down += 1);
+        }
     }
 }
 
@@ -265,6 +284,8 @@ struct Site {
     asked: Vec<(u32, u32)>,
     /// The address of each real server, as an index.
     address_of: Vec<u32>,
+    /// How many targets of each real server may be down while it is up.
+    spare: Vec<usize>,
     /// How many real servers with checks each address has.
     addresses: Vec<u32>,
 }
@@ -282,6 +303,7 @@ impl Site {
             let address = known.binary_search(&server.address).unwrap_or_default();
             site.addresses[address] += 1;
             site.address_of.push(u32::try_from(address).unwrap_or(u32::MAX));
+            site.spare.push(server.targets.len() - server.needed);
             site.asked.extend(server.targets.iter().map(|target| (target.0, number)));
         }
         site.asked.sort_unstable();
@@ -295,29 +317,44 @@ impl Site {
     }
 }
 
-/// How many members of the wave hit whom.
+/// Whom the wave hits.
 #[derive(Debug, Default)]
 struct Hits {
-    /// For each real server: how many of its targets are members.
-    servers: Vec<i32>,
+    servers: Vec<Struck>,
     /// For each address: how many of its real servers are hit.
     addresses: Vec<u32>,
     /// Addresses with more than half of their real servers hit.
     lost: usize,
 }
 
+/// How many targets of a real server have turned down.
+#[derive(Debug, Clone, Copy, Default)]
+struct Struck {
+    /// In the wave.
+    members: usize,
+    /// In the wave or before it.
+    down: usize,
+}
+
+impl Struck {
+    /// Whether the wave has a part in its being down.
+    fn is_hit(self, spare: usize) -> bool {
+        self.members > 0 && self.down > spare
+    }
+}
+
 impl Hits {
     fn of(site: &Site) -> Self {
-        let servers = vec![0; site.address_of.len()];
+        let servers = vec![Struck::default(); site.address_of.len()];
         Self { servers, addresses: vec![0; site.addresses.len()], lost: 0 }
     }
 
-    /// One member more or less.
-    fn change(&mut self, site: &Site, target: u32, by: i32) {
+    /// One target more or less.
+    fn change(&mut self, site: &Site, target: u32, change: impl Fn(&mut Struck)) {
         for server in site.asking(target) {
-            let was_hit = self.servers[server] > 0;
-            self.servers[server] += by;
-            let is_hit = self.servers[server] > 0;
+            let was_hit = self.servers[server].is_hit(site.spare[server]);
+            change(&mut self.servers[server]);
+            let is_hit = self.servers[server].is_hit(site.spare[server]);
             if was_hit == is_hit {
                 continue;
             }

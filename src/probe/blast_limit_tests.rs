@@ -48,6 +48,14 @@ impl Play {
         Self { set, wave, health, start: beginning() }
     }
 
+    /// The real servers of the first policy need so many of their checks.
+    fn need(&mut self, needed: usize) {
+        for server in &mut self.set.policies[0].real_servers {
+            server.needed = needed;
+        }
+        assert_eq!(self.wave.set_policies(&self.set, Some), None);
+    }
+
     fn target(&self, host: u8, port: u16) -> u32 {
         let address = format!("10.0.0.{host}:{port}").parse().unwrap();
         let found = self.set.targets.iter().position(|target| target.address == address);
@@ -169,6 +177,19 @@ fn the_first_of_several_checks_takes_its_real_server_along() {
 }
 
 #[test]
+fn a_real_server_is_hit_when_too_many_of_its_checks_are_down() {
+    let hosts: Vec<u8> = (1..=10).collect();
+    let mut play = Play::new(BlastLimit::default(), &[(&hosts, &[80, 81])]);
+    play.need(1);
+    let mut turn = |second, port| {
+        hosts.iter().position(|host| is_tripped(play.turn(second, *host, port, Health::Down)))
+    };
+    assert_eq!(turn(1, 80), None, "the other check keeps all of them in");
+    // However long ago that was, now nothing is left.
+    assert_eq!(turn(1000, 81), Some(5));
+}
+
+#[test]
 fn what_died_long_before_is_no_part_of_the_wave() {
     let mut play = Play::new(limit(Share::Count(1)), &[(&[1, 2, 3, 4], &[80])]);
     assert_eq!(play.down(0, 1), None);
@@ -273,6 +294,7 @@ fn a_reload_that_changes_nothing_of_it_keeps_it() {
 fn a_real_server_without_checks_is_not_counted() {
     let mut set = site(&[(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[80])]);
     set.policies[0].real_servers[9].targets = Vec::<TargetId>::new();
+    set.policies[0].real_servers[9].needed = 0;
     let mut wave = Wave::new(BlastLimit::default());
     wave.set_policies(&set, |_| None);
     let turn = Transition { from: Health::Up, to: Health::Down };
@@ -286,12 +308,14 @@ proptest! {
     #[test]
     fn counts_are_exact(
         most in prop_oneof![(1u32..5).prop_map(Share::Count), (20u8..80).prop_map(Share::Percent)],
+        needed in 1usize..=2,
         turns in proptest::collection::vec((1u8..=12, 0usize..3, any::<bool>(), 0u64..40), 0..80),
     ) {
         let hosts: Vec<u8> = (1..=12).collect();
         let policies: &[(&[u8], &[u16])] =
             &[(&hosts, &[80, 81]), (&hosts[..6], &[81]), (&hosts[3..8], &[82])];
         let mut play = Play::new(limit(most), policies);
+        play.need(needed);
         let (mut now, mut wave) = (0, std::collections::BTreeMap::<(u8, u16), u64>::new());
         let mut held = false;
         for (host, port, down, pause) in turns {
@@ -312,10 +336,16 @@ proptest! {
                 false => drop(wave.remove(&(host, port))),
             }
             let is_lost = |host: &u8| {
-                let hit = |ports: &[u16]| ports.iter().any(|port| wave.contains_key(&(*host, *port)));
-                let mut servers = vec![hit(&[80, 81])];
-                if *host <= 6 { servers.push(hit(&[81])) }
-                if (4..=8).contains(host) { servers.push(hit(&[82])) }
+                let hit = |ports: &[u16], needed| {
+                    let is_down = |port: &&u16| {
+                        play.health[play.target(*host, **port) as usize] == Health::Down
+                    };
+                    ports.iter().any(|port| wave.contains_key(&(*host, *port)))
+                        && ports.iter().filter(is_down).count() > ports.len() - needed
+                };
+                let mut servers = vec![hit(&[80, 81], needed)];
+                if *host <= 6 { servers.push(hit(&[81], 1)) }
+                if (4..=8).contains(host) { servers.push(hit(&[82], 1)) }
                 servers.iter().filter(|hit| **hit).count() * 2 > servers.len()
             };
             let lost = hosts.iter().filter(|host| is_lost(host)).count();

@@ -111,7 +111,7 @@ async fn over_tcp(
     progress: &Progress,
 ) -> Judged {
     let (source, interface) = (target.check.source, target.check.interface.as_deref());
-    let stream = socket::connect(target.address, source, interface).await?;
+    let stream = socket::connect(target.address, source, interface, None).await?;
     progress.mark_connected();
     let mut dialogue = Dialogue::new(stream, progress);
     let length = u16::try_from(question.as_slice().len()).unwrap_or(u16::MAX);

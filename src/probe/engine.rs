@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::advising::News;
 use super::blast_limit::{BlastLimit, Event, Wave};
 use super::histogram::{Latencies, Latency};
 use super::knowledge::{Knowledge, Known, Recalled};
@@ -89,6 +90,9 @@ pub struct Engine {
     random: StdRng,
     wave: Wave,
     limit_event: Option<Event>,
+    /// When advice expires, and whose.
+    expiring: BTreeSet<(Instant, u32)>,
+    news: Option<(TargetId, News)>,
     /// Of an earlier run; used up by the first policies.
     recalled: Recalled,
     latencies: Latencies,
@@ -109,6 +113,8 @@ impl Engine {
             random: StdRng::seed_from_u64(seed),
             wave: Wave::new(BlastLimit { most: None, ..BlastLimit::default() }),
             limit_event: None,
+            expiring: BTreeSet::new(),
+            news: None,
             recalled: Recalled::default(),
             latencies: Latencies::default(),
         }
@@ -182,13 +188,17 @@ impl Engine {
                 members.extend(known.member.map(|member| (index, member)));
             }
         }
-        self.wave.restore(members, recalled.holds_since());
+        let down = (0..).zip(&self.slots).filter(|(_, slot)| slot.state.health == Health::Down);
+        self.wave.restore(down.map(|(index, _)| index), members, recalled.holds_since());
     }
 
     /// Rebuilds what is derived from the slots: the queue, and whose attempt is whose.
     fn reindex(&mut self) {
         self.due.clear();
         self.blocked.clear();
+        let expiring = (0u32..).zip(&self.slots);
+        let expiring = expiring.filter_map(|(index, slot)| Some((slot.expires()?, index)));
+        self.expiring = expiring.collect();
         for (_, owner) in self.in_flight.values_mut() {
             *owner = None;
         }
@@ -256,14 +266,30 @@ impl Engine {
         let (address, owner) = self.in_flight.remove(&id)?;
         self.free(address);
         let index = owner?;
-        let timing = self.policies.targets[index as usize].timing;
+        let target = &self.policies.targets[index as usize];
+        let timing = target.timing;
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
         let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
         if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
             self.latencies.count(index, outcome.phases.ended);
         }
-        let change = outcome.and_then(|outcome| slot.record(outcome, timing, now));
+        let change = outcome.and_then(|mut outcome| {
+            let before = slot.expires();
+            let news = slot.listen(&mut outcome, target, now);
+            self.news = (news != News::default()).then_some((TargetId(index), news));
+            if before != slot.expires() {
+                before.map(|at| self.expiring.remove(&(at, index)));
+                slot.expires().map(|at| self.expiring.insert((at, index)));
+            }
+            match target.check.kind.is_advisor() {
+                true => {
+                    slot.note(outcome, now);
+                    None
+                }
+                false => slot.record(outcome, timing, now),
+            }
+        });
         let interval = match timing.fast_interval {
             // Haste cannot end a hold.
             Some(fast) if slot.state.streak > 0 && !slot.state.is_held(now) => fast,
@@ -296,6 +322,29 @@ impl Engine {
     /// What has become of the blast-radius limit since this was asked last.
     pub fn take_limit_event(&mut self) -> Option<Event> {
         self.limit_event.take()
+    }
+
+    /// What the last outcome said of advice, unless that is nothing new.
+    pub fn take_news(&mut self) -> Option<(TargetId, News)> {
+        self.news.take()
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.expiring.first().map(|(at, _)| *at)
+    }
+
+    /// Lets advice that was not said again for too long count no more: whose.
+    pub fn expire(&mut self, now: Instant) -> Vec<TargetId> {
+        let mut expired = Vec::new();
+        while let Some(&(at, index)) = self.expiring.first().filter(|(at, _)| *at <= now) {
+            self.expiring.remove(&(at, index));
+            let advising = self.slots[index as usize].advising.as_mut();
+            if advising.is_some_and(|advising| advising.expire(now)) {
+                expired.push(TargetId(index));
+            }
+        }
+        expired
     }
 
     /// What the blast-radius limit holds, if it does.
@@ -380,3 +429,7 @@ fn predecessor(old: &[Target], new: &Target) -> Option<usize> {
 #[cfg(test)]
 #[path = "engine_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "engine_advice_tests.rs"]
+mod advice_tests;

@@ -22,6 +22,7 @@ fn timing(interval: u64, fall: u32) -> Timing {
             fall: NonZeroU32::new(fall).unwrap(),
         },
         damping: None,
+        expires: None,
     }
 }
 

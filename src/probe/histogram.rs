@@ -70,7 +70,7 @@ impl Latencies {
         for policy in &set.policies {
             let first = self.all.len();
             for server in policy.real_servers.iter().chain(&policy.sorry_server) {
-                for (target, check) in server.targets.iter().zip(set.check_names(server)) {
+                for (target, check) in set.check_names(server) {
                     let known = self.all[first..].iter().position(|it| it.check == check);
                     let index = known.map_or(self.all.len(), |known| first + known);
                     if known.is_none() {

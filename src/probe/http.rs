@@ -20,10 +20,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::advice::{Heard, Said};
 use super::http_error::{self, During};
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
-use super::target::HttpCheck;
+use super::target::{HttpCheck, WeightFrom};
 use super::tls::{self, Alpn, Hello};
 use super::wire::Wire;
 
@@ -85,7 +86,27 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         refuse_excess(driver, declared)?;
     }
     judge_body(check, &content)?;
+    advise(check, &head, &content, progress);
     Ok(format!("status {}", status.as_u16()))
+}
+
+/// Listens to what an answer that passes says about the real server's weight.
+pub(super) fn advise(check: &HttpCheck, head: &Response<()>, content: &[u8], progress: &Progress) {
+    let line = match &check.weight_from {
+        None => return,
+        Some(WeightFrom::Header(name)) => match head.headers().get(name.as_str()) {
+            Some(value) => Ok(value.as_bytes()),
+            None => Err(format!("no response header `{name}`")),
+        },
+        Some(WeightFrom::Body) => Ok(content.split(|byte| *byte == b'\n').next().unwrap_or(&[])),
+    };
+    let said = line.and_then(|line| Said::parse(&String::from_utf8_lossy(line)));
+    progress.advise(said.map_or_else(|why| Heard::Nothing(why.into()), Heard::All));
+}
+
+/// Whether anything in the body matters.
+pub(super) fn keeps_body(check: &HttpCheck) -> bool {
+    !check.body.is_empty() || check.weight_from == Some(WeightFrom::Body)
 }
 
 /// The connection, polled by whoever waits for something from it.
@@ -227,7 +248,7 @@ async fn read_body<S: AsyncRead + AsyncWrite + Unpin>(
         let Ok(data) = frame.into_data() else { continue };
         count += data.len();
         progress.set_body(count);
-        if !check.body.is_empty() {
+        if keeps_body(check) {
             content.extend_from_slice(&data);
         }
         if count >= BODY_LIMIT {

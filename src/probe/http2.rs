@@ -84,7 +84,7 @@ async fn judge<S: AsyncRead + AsyncWrite + Unpin>(
         let data = data?;
         count += data.len();
         progress.set_body(count);
-        if !check.body.is_empty() {
+        if http::keeps_body(check) {
             content.extend_from_slice(&data);
         }
         if count >= BODY_LIMIT {
@@ -97,6 +97,7 @@ async fn judge<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     http::judge_body(check, &content)?;
+    http::advise(check, &head, &content, progress);
     Ok(format!("status {}", status.as_u16()))
 }
 

@@ -18,13 +18,14 @@ fn target(send: &str) -> Target {
     let one = NonZeroU32::new(1).unwrap();
     Target {
         address: "192.0.2.1:80".parse().unwrap(),
-        check: Arc::new(Check { kind, source: None, interface: None, proxy_protocol: None }),
+        check: Arc::new(Check::new(kind)),
         timing: Timing {
             interval: seconds(5),
             fast_interval: None,
             timeout: seconds(1),
             hysteresis: Hysteresis { rise: one, fall: one },
             damping: None,
+            expires: None,
         },
     }
 }

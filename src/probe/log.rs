@@ -1,12 +1,13 @@
 //! The log of verdicts: who turned, what is held, what the last run has left.
 
-use tracing::{error, field, info, warn};
+use tracing::{debug, error, field, info, warn};
 
+use super::advising::News;
 use super::blast_limit::{Event, Extent};
 use super::engine::{Engine, Slot, Turned};
 use crate::events::{Journal, What};
 use crate::health::Health;
-use crate::policy::model::{PolicySet, TargetId};
+use crate::policy::model::{PolicySet, RealServer, TargetId};
 use crate::reconcile::view::Alarm;
 
 /// How many policies that share a target a line names.
@@ -55,6 +56,32 @@ pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: 
         _ => {
             info!(policy, real_server = %target.address, check, %from, %to, reason, "transition")
         }
+    }
+}
+
+/// What is new of a target's advice. What comes of it is logged as a change of the table.
+pub(super) fn advice(engine: &Engine, users: &Users, id: TargetId, news: &News) {
+    let set = engine.policies();
+    let target = set.target(id);
+    let (policy, check) = (users.shown(set, id), target.check.kind.name());
+    if let Some(reason) = &news.trouble {
+        warn!(policy, real_server = %target.address, check, %reason, "no advice");
+    }
+    if news.changed {
+        let says = engine.slots()[id.0 as usize].advising.as_ref();
+        let says = says.and_then(|advising| advising.spoken.as_ref());
+        let says = says.map_or("nothing".to_owned(), |spoken| spoken.said.to_string());
+        debug!(policy, real_server = %target.address, check, says, "advice");
+    }
+}
+
+/// Advice that does not count any more.
+pub(super) fn expired(engine: &Engine, users: &Users, expired: &[TargetId]) {
+    let set = engine.policies();
+    for id in expired {
+        let target = set.target(*id);
+        let (policy, check) = (users.shown(set, *id), target.check.kind.name());
+        warn!(policy, real_server = %target.address, check, "advice expired: it was not said again, and counts no more");
     }
 }
 
@@ -114,7 +141,7 @@ impl Users {
     pub(super) fn of(set: &PolicySet) -> Self {
         let mut users: Vec<Vec<u32>> = vec![Vec::new(); set.targets.len()];
         for (number, policy) in (0..).zip(&set.policies) {
-            for target in policy.real_servers.iter().flat_map(|server| &server.targets) {
+            for target in policy.real_servers.iter().flat_map(RealServer::asked) {
                 let users = &mut users[target.0 as usize];
                 if users.last() != Some(&number) {
                     users.push(number);

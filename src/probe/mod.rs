@@ -5,11 +5,17 @@
 //! once; one file per check speaks its protocol on a socket we open ourselves.
 
 pub mod advice;
+pub mod advising;
+mod agent;
 pub mod blast_limit;
 mod datagram;
 mod dialogue;
 pub mod dns;
 pub mod engine;
+mod errands;
+mod exec;
+mod file;
+mod group;
 mod grpc;
 pub mod histogram;
 mod history;
@@ -39,6 +45,8 @@ mod tls;
 mod tls_error;
 pub mod trust;
 mod udp;
+mod user;
+pub mod via;
 mod wire;
 
 use std::future::Future;

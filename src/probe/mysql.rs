@@ -104,8 +104,10 @@ async fn say(dialogue: &mut Dialogue<'_>, number: u8, content: &[u8]) -> Result<
 fn version(greeting: &[u8]) -> Result<String, Failure> {
     match greeting {
         [PROTOCOL, rest @ ..] if rest.contains(&0) => {
-            let version = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-            Ok(words(version))
+            let version = words(rest.split(|byte| *byte == 0).next().unwrap_or_default());
+            // MariaDB 10 pretends to be older for the sake of old replicas.
+            let of_mariadb = version.strip_prefix("5.5.5-").filter(|it| it.contains("MariaDB"));
+            Ok(of_mariadb.map(str::to_owned).unwrap_or(version))
         }
         [ERROR, ..] => {
             let refusal = Refusal::read(greeting);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::advice::Heard;
 use crate::health::OutcomeKind;
 
 /// The result of one probe.
@@ -18,6 +19,10 @@ pub struct Outcome {
     pub detail: String,
     /// When each phase ended, from the start of the attempt.
     pub phases: Phases,
+    /// What the real server advised, where the check listens to that. It is no part of the outcome
+    /// as it is shown.
+    #[serde(skip)]
+    pub advice: Option<Box<Heard>>,
 }
 
 /// Why a probe ended as it did. Bounded, so that it can label a metric.
@@ -55,7 +60,7 @@ pub enum Reason {
     /// Fail: the body is larger than we read.
     BodySize,
     /// Fail: the status of the answer (HTTP, gRPC, an SMTP reply, a DNS response code, an error of a
-    /// database) is not one of those expected.
+    /// database, the end of a program, the word in a file) is not one of those expected.
     Status,
     /// Fail: a response header is missing or does not match.
     Header,
@@ -67,13 +72,16 @@ pub enum Reason {
     Route,
     /// Inconclusive: a firewall rule or missing privilege on the director.
     Denied,
+    /// Inconclusive: what the policy names is not to be had on the director: a program, a file, a
+    /// user.
+    Setup,
     /// Inconclusive: stopped before its end by a reload or shutdown.
     Cancelled,
 }
 
 impl Reason {
     /// Every reason, in the order of their declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ok,
         Self::Refused,
         Self::Reset,
@@ -95,6 +103,7 @@ impl Reason {
         Self::Resources,
         Self::Route,
         Self::Denied,
+        Self::Setup,
         Self::Cancelled,
     ];
 
@@ -122,6 +131,7 @@ impl Reason {
             Self::Resources => "resources",
             Self::Route => "route",
             Self::Denied => "denied",
+            Self::Setup => "setup",
             Self::Cancelled => "cancelled",
         }
     }
@@ -130,7 +140,7 @@ impl Reason {
     pub fn kind(self) -> OutcomeKind {
         match self {
             Self::Ok => OutcomeKind::Pass,
-            Self::Resources | Self::Route | Self::Denied | Self::Cancelled => {
+            Self::Resources | Self::Route | Self::Denied | Self::Setup | Self::Cancelled => {
                 OutcomeKind::Inconclusive
             }
             _ => OutcomeKind::Fail,
@@ -154,7 +164,7 @@ pub struct Phases {
 impl Outcome {
     /// An outcome whose kind follows from its reason.
     pub fn new(reason: Reason, detail: impl Into<String>, phases: Phases) -> Self {
-        Self { kind: reason.kind(), reason, detail: detail.into(), phases }
+        Self { kind: reason.kind(), reason, detail: detail.into(), phases, advice: None }
     }
 }
 

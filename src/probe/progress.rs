@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::advice::Heard;
 use super::outcome::{Outcome, Phases, Reason};
 use super::target::{CheckKind, TextMatch};
 
@@ -43,6 +44,7 @@ pub(super) struct Progress {
     promised: AtomicU64,
     /// What is waited for, where the check says so.
     awaited: Mutex<Option<(Reason, &'static str)>>,
+    advice: Mutex<Option<Heard>>,
 }
 
 /// A moment, in nanoseconds from the start plus one; 0 until it comes.
@@ -70,7 +72,13 @@ impl Progress {
             body: AtomicU64::new(0),
             promised: AtomicU64::new(0),
             awaited: Mutex::new(None),
+            advice: Mutex::new(None),
         }
+    }
+
+    /// What was heard of advice; it goes with the outcome, whatever that will be.
+    pub(super) fn advise(&self, heard: Heard) {
+        *self.advice.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 
     /// Names what is waited for from now on, and the reason if it does not come in time.
@@ -135,7 +143,8 @@ impl Progress {
             first_byte: self.first_byte.get(),
             ended: self.start.elapsed(),
         };
-        Outcome::new(reason, detail, phases)
+        let heard = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Outcome { advice: heard.map(Box::new), ..Outcome::new(reason, detail, phases) }
     }
 
     /// What to say when the deadline strikes now.

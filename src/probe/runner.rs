@@ -129,6 +129,7 @@ impl<P: Prober> Runner<P> {
             self.start_due();
             let changed = tokio::select! {
                 () = sleep_until(self.engine.next_due()) => false,
+                () = sleep_until(self.engine.next_expiry()) => self.expire(),
                 Some(ended) = self.probes.join_next_with_id() => self.ended(ended),
                 alive = policies.changed() => {
                     if alive.is_err() {
@@ -206,7 +207,15 @@ impl<P: Prober> Runner<P> {
         }
     }
 
-    /// Takes in one end and every other that is already there; true if a verdict changed.
+    /// Lets old advice go; true if a weight is another one now.
+    fn expire(&mut self) -> bool {
+        let expired = self.engine.expire(now());
+        log::expired(&self.engine, &self.users, &expired);
+        !expired.is_empty()
+    }
+
+    /// Takes in one end and every other that is already there; true if a verdict
+    /// or what counts as advice changed.
     fn ended(&mut self, first: Result<(tokio::task::Id, (ProbeId, Outcome)), JoinError>) -> bool {
         let mut changed = self.finish(first);
         while let Some(next) = self.probes.try_join_next_with_id() {
@@ -236,7 +245,11 @@ impl<P: Prober> Runner<P> {
             log::turned(&self.engine, &self.users, &self.journal, turned);
         }
         log::limit(&mut self.engine, &self.journal);
-        turned.is_some()
+        let news = self.engine.take_news();
+        if let Some((target, news)) = &news {
+            log::advice(&self.engine, &self.users, *target, news);
+        }
+        turned.is_some() || news.is_some_and(|(_, news)| news.changed)
     }
 
     /// Says once per target that the director could not ask, for the first few: ten thousand

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::advising::{Advising, News};
 use super::engine::ProbeId;
 pub use super::history::Last;
 use super::history::Older;
 use super::outcome::Outcome;
 use super::tally::Tally;
-use super::target::Timing;
+use super::target::{Target, Timing};
 use crate::health::damping::Flaps;
 use crate::health::{OutcomeKind, State, Transition};
 use crate::reconcile::view::Verdict;
@@ -26,6 +27,8 @@ pub struct Slot {
     pub flaps: Option<Box<Flaps>>,
     /// What came of all of them, as numbers.
     pub tally: Tally,
+    /// What it advises, where it was asked for that. It outlives no process.
+    pub advising: Option<Box<Advising>>,
     older: Older,
     pub(super) reason: Option<Arc<str>>,
     pub(super) due: Instant,
@@ -49,6 +52,7 @@ impl Slot {
             confirmed: None,
             flaps: None,
             tally: Tally::default(),
+            advising: None,
             older: Older::default(),
             reason: None,
             due,
@@ -66,7 +70,8 @@ impl Slot {
             }
             None => reason,
         };
-        Verdict { since: Some(self.state.since), ..Verdict::of(self.state.health, reason) }
+        let advice = self.advising.as_ref().and_then(|advising| advising.advice());
+        Verdict { since: Some(self.state.since), advice, ..Verdict::of(self.state.health, reason) }
     }
 
     /// The last five outcomes, the newest first.
@@ -81,25 +86,49 @@ impl Slot {
         now: Instant,
     ) -> Option<Change> {
         self.end_hold(now);
-        self.tally.ended(outcome.reason);
         let transition = self.state.record(outcome.kind, timing.hysteresis, now);
         transition.into_iter().for_each(|it| self.tally.turned(it));
         if transition.is_some() {
             self.reason =
                 (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());
         }
-        if outcome.kind != OutcomeKind::Inconclusive {
-            self.confirmed = Some(now);
-        }
-        if let Some(last) = self.last.replace(Last { at: now, outcome }) {
-            self.older.push(&last);
-        }
+        self.note(outcome, now);
         let transition = transition?;
         let hold = timing
             .damping
             .and_then(|damping| self.flaps.get_or_insert_default().note(transition, damping, now));
         self.state.held_until = hold.map(|hold| now + hold);
         Some(Change { transition, hold })
+    }
+
+    /// Remembers an outcome, whatever it means.
+    pub(super) fn note(&mut self, outcome: Outcome, now: Instant) {
+        self.tally.ended(outcome.reason);
+        if outcome.kind != OutcomeKind::Inconclusive {
+            self.confirmed = Some(now);
+        }
+        if let Some(last) = self.last.replace(Last { at: now, outcome }) {
+            self.older.push(&last);
+        }
+    }
+
+    /// Takes the advice out of an outcome. An advisor that says nothing is missed; whether a check
+    /// passes or fails is no advice.
+    pub(super) fn listen(&mut self, outcome: &mut Outcome, target: &Target, now: Instant) -> News {
+        let heard = outcome.advice.take();
+        if let Some(heard) = heard {
+            let lasts = target.timing.advice_lasts();
+            self.advising.get_or_insert_default().hear(*heard, lasts, now)
+        } else if target.check.kind.is_advisor() {
+            self.advising.get_or_insert_default().miss(outcome.detail.as_str().into())
+        } else {
+            News::default()
+        }
+    }
+
+    /// When its advice expires.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.advising.as_ref().and_then(|advising| advising.expires())
     }
 
     /// Follows a new timing: no damping, no hold; a shorter longest hold counts at once.

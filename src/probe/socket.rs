@@ -19,15 +19,16 @@ use super::progress::Failure;
 /// How often a source port is drawn again when the one drawn is taken for this real server.
 const PORT_DRAWS: usize = 8;
 
-/// Connects to `address` from `source` through `interface`.
+/// Connects to `address` from `source` through `interface`, with a firewall mark.
 ///
 /// Dropping the future closes the socket.
 pub(super) async fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
     interface: Option<&str>,
+    mark: Option<u32>,
 ) -> Result<TcpStream, Failure> {
-    let socket = start(Kind::Stream, address, source, interface)?;
+    let socket = start(Kind::Stream, address, source, interface, mark)?;
     let stream = TcpStream::from_std(std::net::TcpStream::from(socket))
         .map_err(|error| own_trouble("registering a socket", &error))?;
     stream.writable().await.map_err(|error| own_trouble("waiting for a socket", &error))?;
@@ -43,7 +44,7 @@ pub(super) fn datagram(
     source: Option<IpAddr>,
     interface: Option<&str>,
 ) -> Result<UdpSocket, Failure> {
-    let socket = start(Kind::Datagram, address, source, interface)?;
+    let socket = start(Kind::Datagram, address, source, interface, None)?;
     hear_errors(&socket, address)?;
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
         .map_err(|error| own_trouble("registering a socket", &error))
@@ -59,10 +60,10 @@ pub(super) fn echo(
     interface: Option<&str>,
 ) -> Result<(UdpSocket, bool), Failure> {
     let address = SocketAddr::new(address, 0);
-    let (socket, raw) = match start(Kind::Echo, address, source, interface) {
+    let (socket, raw) = match start(Kind::Echo, address, source, interface, None) {
         Ok(socket) => (socket, false),
         Err(failure) if failure.reason == Reason::Denied => {
-            (start(Kind::RawEcho, address, source, interface)?, true)
+            (start(Kind::RawEcho, address, source, interface, None)?, true)
         }
         Err(failure) => return Err(failure),
     };
@@ -98,11 +99,15 @@ fn start(
     address: SocketAddr,
     source: Option<IpAddr>,
     interface: Option<&str>,
+    mark: Option<u32>,
 ) -> Result<OwnedFd, Failure> {
     for _ in 0..PORT_DRAWS {
         let socket = open(kind, address)?;
         if let Some(interface) = interface {
             bind_interface(&socket, interface)?;
+        }
+        if let Some(mark) = mark {
+            set_mark(&socket, mark)?;
         }
         if let Some(source) = source {
             bind_source(kind, &socket, source)?;
@@ -149,6 +154,19 @@ fn bind_interface(socket: &OwnedFd, interface: &str) -> Result<(), Failure> {
                 Failure::new(Reason::Route, format!("the director has no interface `{interface}`"))
             }
             _ => own_trouble(&format!("binding a socket to interface `{interface}`"), &error),
+        }
+    })
+}
+
+/// Marks what the socket sends (`SO_MARK`, socket(7)).
+fn set_mark(socket: &OwnedFd, mark: u32) -> Result<(), Failure> {
+    socket2::SockRef::from(socket).set_mark(mark).map_err(|error| {
+        match Errno::from_io_error(&error) {
+            Some(Errno::PERM) => Failure::new(
+                Reason::Denied,
+                "the director may not mark packets; give it CAP_NET_ADMIN",
+            ),
+            _ => own_trouble("marking a socket", &error),
         }
     })
 }

@@ -14,7 +14,11 @@ use std::time::Duration;
 use crate::health::Hysteresis;
 use crate::health::damping::Damping;
 
+pub use super::agent::AgentCheck;
 pub use super::dns::DnsCheck;
+pub use super::exec::ExecCheck;
+pub(crate) use super::file::ADDRESS;
+pub use super::file::FileCheck;
 pub use super::mysql::MysqlCheck;
 pub use super::postgresql::PostgresqlCheck;
 pub use super::udp::UdpCheck;
@@ -46,18 +50,25 @@ impl Target {
 }
 
 impl fmt::Display for Target {
-    /// `http 192.0.2.1:80/alive`, `grpc 192.0.2.1:50051 shop.Cart`, `icmp 192.0.2.1`.
+    /// `http 192.0.2.1:80/alive`, `grpc 192.0.2.1:50051 shop.Cart`, `icmp 192.0.2.1`,
+    /// `file 192.0.2.1 /run/192.0.2.1.state`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.check.kind.name();
-        if !self.check.kind.has_port() {
-            return write!(f, "{name} {}", self.address.ip());
+        match self.address.port() {
+            0 => write!(f, "{name} {}", self.address.ip())?,
+            _ => write!(f, "{name} {}", self.address)?,
         }
-        write!(f, "{name} {}", self.address)?;
         match &self.check.kind {
             CheckKind::Http(http) | CheckKind::Http2(http) => f.write_str(&http.path),
             CheckKind::Grpc(grpc) if !grpc.service.is_empty() => write!(f, " {}", grpc.service),
             CheckKind::Dns(dns) => write!(f, " {}", dns.name),
+            CheckKind::Exec(exec) => write!(f, " {}", exec.program()),
+            CheckKind::File(file) => write!(f, " {}", file.path_for(self.address.ip())),
             _ => Ok(()),
+        }?;
+        match self.check.via {
+            Some(via) => write!(f, " via {}", via.vip),
+            None => Ok(()),
         }
     }
 }
@@ -75,6 +86,16 @@ pub struct Timing {
     pub hysteresis: Hysteresis,
     /// When it changes too often, if that matters.
     pub damping: Option<Damping>,
+    /// How long advice counts that is not said again, where a policy says so.
+    pub expires: Option<Duration>,
+}
+
+impl Timing {
+    /// How long advice counts that is not said again: by default three intervals and a timeout, so
+    /// that two answers may be lost.
+    pub fn advice_lasts(&self) -> Duration {
+        self.expires.unwrap_or_else(|| self.interval.saturating_mul(3) + self.timeout)
+    }
 }
 
 /// What a probe asks and from where.
@@ -88,12 +109,26 @@ pub struct Check {
     pub interface: Option<String>,
     /// What announces the connection before the protocol, where a real server asks for it.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The way to the real server, where that is not its own address.
+    pub via: Option<Via>,
+}
+
+/// The way through a virtual address: a connection to it, with a firewall mark that a private
+/// virtual service turns to the real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Via {
+    /// The virtual address and port.
+    pub vip: SocketAddr,
+    /// The mark.
+    pub mark: u32,
+    /// Whether answers come past IPVS, from the virtual address (`direct`, `tunnel`).
+    pub answers_past: bool,
 }
 
 impl Check {
     /// A check from wherever the system's routes lead.
     pub fn new(kind: CheckKind) -> Self {
-        Self { kind, source: None, interface: None, proxy_protocol: None }
+        Self { kind, source: None, interface: None, proxy_protocol: None, via: None }
     }
 }
 
@@ -133,6 +168,12 @@ pub enum CheckKind {
     Grpc(GrpcCheck),
     /// A mail server's greeting.
     Smtp(SmtpCheck),
+    /// An agent, which says what share of the traffic it wants.
+    Agent(AgentCheck),
+    /// A program on the director.
+    Exec(ExecCheck),
+    /// A file on the director.
+    File(FileCheck),
 }
 
 impl CheckKind {
@@ -152,6 +193,9 @@ impl CheckKind {
             Self::Http2(_) => "http2",
             Self::Grpc(_) => "grpc",
             Self::Smtp(_) => "smtp",
+            Self::Agent(_) => "agent",
+            Self::Exec(_) => "exec",
+            Self::File(_) => "file",
         }
     }
 
@@ -167,12 +211,32 @@ impl CheckKind {
 
     /// Whether one TCP connection carries the check, so that a PROXY header can go before it.
     pub fn is_over_tcp(&self) -> bool {
-        !matches!(self, Self::Udp(_) | Self::Dns(_) | Self::Icmp)
+        !matches!(self, Self::Udp(_) | Self::Dns(_) | Self::Icmp) && !self.is_local()
     }
 
     /// Whether a port is asked, and not the machine.
     pub fn has_port(&self) -> bool {
-        !matches!(self, Self::Icmp)
+        !matches!(self, Self::Icmp) && !self.is_local()
+    }
+
+    /// Whether it is asked on the director itself, without a socket of ours.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::File(_))
+    }
+
+    /// Whether it only advises: it has no verdict.
+    pub fn is_advisor(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
+
+    /// Whether its answers advise.
+    pub fn advises(&self) -> bool {
+        match self {
+            Self::Http(http) | Self::Http2(http) => http.weight_from.is_some(),
+            Self::Exec(exec) => exec.weight_from_status,
+            Self::Agent(_) | Self::File(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -195,6 +259,17 @@ pub struct HttpCheck {
     pub body: Vec<TextMatch>,
     /// What response headers must match: (lower-case name, match).
     pub response_headers: Vec<(String, TextMatch)>,
+    /// Where the answer says which weight the real server wants.
+    pub weight_from: Option<WeightFrom>,
+}
+
+/// Where an HTTP answer says which weight the real server wants.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WeightFrom {
+    /// In the response header of this lower-case name.
+    Header(String),
+    /// In the first line of the body.
+    Body,
 }
 
 /// One call of the gRPC health service (`grpc.health.v1.Health/Check`).

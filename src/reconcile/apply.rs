@@ -2,16 +2,17 @@
 //!
 //! The table may have changed since it was read, so two answers are not failures: an addition of
 //! what exists becomes an edit, a deletion of what is gone is done. Everything else is reported
-//! and left to the next pass. While a service lacks something it should have gained, what no
-//! policy declares stays in it: half of a swap would leave it with less than before.
+//! and left to the next pass. While a service lacks something it should have gained, what takes
+//! connections without a policy that declares it stays in it, and so does the sorry server: half of
+//! a swap would leave it with less than before.
 
 use std::collections::BTreeMap;
 
-use crate::ipvs::model::{Change, ServiceKey, Table};
+use crate::ipvs::model::{Change, DestinationConfig, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError, memory};
 
 use super::desired::Why;
-use super::plan::{Phase, Plan, Step};
+use super::plan::{Before, Phase, Plan, Step};
 
 /// What came of a plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,8 +72,9 @@ pub fn apply(ipvs: &mut dyn Ipvs, plan: &Plan) -> Applied {
     for phase in plan.steps.chunk_by(|left, right| left.phase() == right.phase()) {
         let held_back = |step: &Step| {
             matches!(step.phase(), Phase::Lower | Phase::Remove)
-                && *step.why.cause() == Why::Undeclared
+                && matches!(step.why.cause(), Why::Undeclared | Why::SorryNoMore)
                 && report.broken.contains_key(step.change.service())
+                && takes_connections(step)
         };
         let (stay, go): (Vec<_>, Vec<_>) =
             (first..).zip(phase).partition(|(_, step)| held_back(step));
@@ -87,6 +89,11 @@ pub fn apply(ipvs: &mut dyn Ipvs, plan: &Plan) -> Applied {
     }
     report.applied.undone.sort_unstable();
     report.applied
+}
+
+/// Whether what a step lowers or removes has weight.
+fn takes_connections(step: &Step) -> bool {
+    !matches!(step.before, Some(Before::Destination(DestinationConfig { weight: 0, .. })))
 }
 
 /// Brings a cached table up to date with the steps that are done.
@@ -206,10 +213,7 @@ impl Report {
 mod tests {
     use super::*;
     use crate::ipvs::memory::Memory;
-    use crate::ipvs::model::{
-        DestinationConfig, DestinationKey, Forwarding, Scheduler, ServiceConfig, ServiceFlags,
-    };
-    use crate::reconcile::plan::Before;
+    use crate::ipvs::model::{DestinationKey, Forwarding, Scheduler, ServiceConfig, ServiceFlags};
 
     const SERVICE: &str = "tcp://192.0.2.1:80";
 
@@ -365,6 +369,28 @@ mod tests {
         let after = kernel.table().unwrap();
         let left: Vec<_> = after[&service()].destinations.keys().copied().collect();
         assert_eq!(left, [server(1)], "what is down goes all the same");
+    }
+
+    #[test]
+    fn what_has_drained_goes_also_while_something_is_refused() {
+        let found = table(&[Change::AddService(service(), wlc()), add(1, 0), add(2, 1)]);
+        let mut kernel = Memory::new(found);
+        let mut plan = plan([add(3, u32::MAX), delete(1), delete(2)]);
+        for (step, had) in [(1, 0), (2, 1)] {
+            plan.steps[step].why = Why::Undeclared;
+            plan.steps[step].before = Some(Before::Destination(weight(had)));
+        }
+        assert_eq!(apply(&mut kernel, &plan).undone, [0, 2]);
+    }
+
+    #[test]
+    fn the_sorry_server_stays_while_the_one_that_is_back_is_refused() {
+        let found = table(&[Change::AddService(service(), wlc()), add(9, 1)]);
+        let mut kernel = Memory::new(found.clone());
+        let mut plan = plan([add(1, u32::MAX), set(9, 0)]);
+        plan.steps[1].why = Why::SorryNoMore;
+        assert_eq!(apply(&mut kernel, &plan).undone, [0, 1]);
+        assert_eq!(kernel.table().unwrap(), found);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::health::Health;
 use crate::ipvs::model::{
     Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey, Table,
 };
-use crate::policy::model::{DeclaredDestination, Policy, VirtualService};
+use crate::policy::model::{DeclaredDestination, Policy, PrivateService, VirtualService};
 use crate::probe::advice::{AdvisedWeight, scaled};
 
 use super::diff::{Side, merge};
@@ -120,12 +120,23 @@ pub fn desired(
     for policy in &view.policies.policies {
         pass.policy(view, policy, observed, &mut services);
     }
+    services.extend(view.policies.private.iter().map(private));
     Desired {
         services: services.into_iter().collect(),
         standing: pass.next,
         wake: pass.wake,
         guarded: moment.guarded,
     }
+}
+
+/// What leads a probe through a virtual address is there whatever comes of the probe.
+fn private(service: &PrivateService) -> (ServiceKey, DesiredService) {
+    let PrivateService { policy, key, config, destination } = service;
+    let why = Why::Up;
+    let one = DesiredDestination { config: destination.config, why, weight: None };
+    let destinations = [(destination.key, one)].into();
+    let (policy, config, absent) = (Arc::clone(policy), config.clone(), BTreeMap::new());
+    (*key, DesiredService { policy, config, destinations, absent })
 }
 
 /// One decision over everything: what it reads, and what it leaves.
@@ -234,7 +245,8 @@ impl Pass<'_> {
                     settling.put(key, quiesced, decision.why.clone());
                 }
                 Some(found) => {
-                    let weighed = self.weigh(declared, decision, Duration::ZERO, Some(&found));
+                    let slow_start = settling.service.slow_start;
+                    let weighed = self.weigh(declared, decision, slow_start, Some(&found));
                     let why = decision.why.clone();
                     settling.present.push((key, DesiredDestination { why, ..weighed }));
                 }
@@ -259,7 +271,8 @@ impl Pass<'_> {
     }
 
     /// The weight of a destination that is in. A ramp never lowers what the table has: one that
-    /// took part all the time, while we were away or while the floor kept it, goes on.
+    /// took part all the time, while we were away or while the floor kept it, goes on. And who was
+    /// on a ramp stays there while it is in for another reason than that it is up.
     fn weigh(
         &mut self,
         declared: &DeclaredDestination,
@@ -288,6 +301,18 @@ impl Pass<'_> {
                 weight = scaled(full, u64::from(step.share), u64::from(STEPS)).max(has);
                 self.wake_at(since + step.until);
             }
+        }
+        if !slow_start.is_zero()
+            && decision.stays_as_found()
+            && let Some(has) = found.map(|found| found.config.weight)
+            && (1..full).contains(&has)
+        {
+            let why = decision.why.clone();
+            return DesiredDestination {
+                config: in_weight(has),
+                why,
+                weight: Some(Box::new(parts)),
+            };
         }
         let is_plain = parts.ramp_percent.is_none() && parts.advised.is_none();
         let why = if weight == configured { decision.why.clone() } else { weighed(&parts) };
@@ -322,9 +347,9 @@ impl Pass<'_> {
         Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
     }
 
-    /// Adds what the table has and no policy declares: as it is, one for each declared one that
-    /// waits for its verdict outside the table, those that take connections first. The others
-    /// leave, at once if somebody else put them there.
+    /// Adds what the table has and no policy declares: as it is, one that takes connections for
+    /// each declared one that waits for its verdict outside the table. The others leave, at once if
+    /// somebody else put them there.
     fn finish(&mut self, settling: Settling<'_>) -> Settled {
         let Settling { service, observed, present, mut absent, matched } = settling;
         let mut present: BTreeMap<_, _> = present.into_iter().collect();
@@ -343,14 +368,15 @@ impl Pass<'_> {
                 })
                 .collect();
         leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
-        let waiting = absent.values().filter(|why| **why == Why::Unknown).count();
+        let waits = |why: &&Why| matches!(why, Why::Unknown | Why::HeldBack(_));
+        let waiting = absent.values().filter(waits).count();
         for (index, (key, found)) in leftovers.into_iter().enumerate() {
             let config = found.config;
             let still = DestinationConfig { weight: 0, ..config };
             let drained = self.before.draining.contains_key(&(service.key, key));
             let (config, why) = if self.moment.guarded && !drained {
                 (config, Why::Guarded)
-            } else if index < waiting {
+            } else if index < waiting && config.weight > 0 {
                 (config, Why::Undeclared)
             } else if self.is_intruder(service.key, key) {
                 absent.insert(key, Why::Undeclared);
@@ -370,7 +396,8 @@ impl Pass<'_> {
     }
 
     /// Puts the sorry server in while nobody else takes connections, and lets it go afterwards.
-    /// While some real server has no verdict yet it is left as it is.
+    /// While some real server has no verdict yet and nobody took connections before, it is left as
+    /// it is.
     fn apologize(
         &mut self,
         service: &VirtualService,
@@ -381,7 +408,11 @@ impl Pass<'_> {
     ) {
         let found = observed.and_then(|service| service.destinations.get(&declared.key));
         let taken = present.values().any(|one| one.config.weight > 0);
-        let undecided = absent.values().any(|why| *why == Why::Unknown);
+        let served = observed.is_some_and(|service| {
+            let mut others = service.destinations.iter().filter(|(key, _)| **key != declared.key);
+            others.any(|(_, found)| found.config.weight > 0)
+        });
+        let undecided = !served && absent.values().any(|why| *why == Why::Unknown);
         let (config, why) = match (taken, verdict.effective(), found) {
             (true, _, None) => return,
             (true, _, Some(found)) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::apply::{Applied, Failure, apply, believed};
 use super::desired::{Desired, Moment, desired};
@@ -24,7 +24,8 @@ use crate::events::{Journal, What};
 use crate::ipvs::model::{DestinationKey, Service, ServiceKey, Table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::policy::guard::{Destinations, Guard, Removal};
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, PrivateService, VirtualService};
+use crate::probe::via::Open;
 use crate::record::Record;
 
 /// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
@@ -88,6 +89,8 @@ pub struct Driver {
     pause: Duration,
     /// When the table is read next, whatever happens until then. A verdict does not put it off.
     read_due: Instant,
+    /// When what the last pass decided will be something else; `None` if it could not decide.
+    wake: Option<Instant>,
     last_set: Option<Arc<PolicySet>>,
     guard: Guard,
     confirms: mpsc::Receiver<Confirm>,
@@ -100,6 +103,8 @@ pub struct Driver {
     surprised: bool,
     report: Report,
     journal: Journal,
+    /// Tells probes which ways through virtual addresses are open.
+    open: Option<watch::Sender<Arc<Open>>>,
 }
 
 impl Driver {
@@ -118,6 +123,7 @@ impl Driver {
             resync,
             pause: FIRST_PAUSE,
             read_due: now(),
+            wake: None,
             last_set: None,
             guard: Guard::Off,
             confirms: mpsc::channel(1).1,
@@ -127,6 +133,7 @@ impl Driver {
             surprised: false,
             report,
             journal: Journal::default(),
+            open: None,
         }
     }
 
@@ -146,6 +153,12 @@ impl Driver {
     #[must_use]
     pub fn guarded(self, guard: Guard, confirms: mpsc::Receiver<Confirm>) -> Self {
         Self { guard, confirms, ..self }
+    }
+
+    /// Says which ways through virtual addresses are open.
+    #[must_use]
+    pub fn opening(self, open: Option<watch::Sender<Arc<Open>>>) -> Self {
+        Self { open, ..self }
     }
 
     /// Reconciles until the sender of views is gone. The table stays as it is then.
@@ -205,7 +218,7 @@ impl Driver {
         let pause = if settled { self.resync } else { self.pause.min(self.resync) };
         let due = now() + pause;
         let due = if fresh { due } else { self.read_due.min(due) };
-        self.read_due = self.report.desired.wake.map_or(due, |wake| wake.min(due));
+        self.read_due = self.wake.take().map_or(due, |wake| wake.min(due));
         self.pause = if settled { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
     }
 
@@ -219,6 +232,7 @@ impl Driver {
             }
         };
         let desired = self.decide(view, &table, before.as_ref(), fresh);
+        self.wake = desired.wake;
         let standing = std::mem::replace(&mut self.standing, desired.standing.clone());
         let mut plan = plan(&table, &desired, &self.report.owned);
         if let Some(before) = before {
@@ -239,9 +253,41 @@ impl Driver {
         if fresh {
             self.report.table = Some(Arc::new(table.clone()));
         }
+        self.tell_open(&table, &view.policies);
         self.believed = Some(table);
         self.last_set = Some(Arc::clone(&view.policies));
         !self.surprised && self.report.failures.is_empty() && self.report.error.is_none()
+    }
+
+    /// Which private virtual services the table has as they should be.
+    fn tell_open(&self, table: &Table, policies: &PolicySet) {
+        let Some(open) = &self.open else { return };
+        let is_there = |private: &&PrivateService| {
+            let PrivateService { key, config, destination, .. } = private;
+            table.get(key).is_some_and(|service| {
+                let found = service.destinations.get(&destination.key);
+                service.config == *config
+                    && service.destinations.len() == 1
+                    && found.is_some_and(|found| found.config == destination.config)
+            })
+        };
+        let services = policies.private.iter().filter(is_there).map(|private| private.key);
+        let keys = policies.policies.iter().flat_map(|policy| &policy.services);
+        let vip = |service: &VirtualService| match service.key {
+            ServiceKey::Address { address, .. } => Some(address),
+            ServiceKey::Fwmark { .. } => None,
+        };
+        let now = match policies.private.is_empty() {
+            true => Open::default(),
+            false => Open { services: services.collect(), vips: keys.filter_map(vip).collect() },
+        };
+        open.send_if_modified(|before| {
+            let is_other = **before != now;
+            if is_other {
+                *before = Arc::new(now);
+            }
+            is_other
+        });
     }
 
     /// What should be, with what no policy declares held where too much of it would go.
@@ -283,7 +329,10 @@ impl Driver {
             let keys = service.destinations.keys().filter(|one| stays(key, one));
             (*key, keys.copied().collect())
         };
-        table.iter().filter(|(key, _)| self.report.owned.contains(key)).map(of).collect()
+        let is_ours = |(key, _): &(&ServiceKey, &Service)| {
+            self.report.owned.contains(key) && !key.is_private()
+        };
+        table.iter().filter(is_ours).map(of).collect()
     }
 
     /// The table to plan against, and after a read also what it was believed to be before.
@@ -378,6 +427,8 @@ fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied) {
         if step.repair {
             warn!(service, destination, "drift repaired: {change}");
             journal.tell(What::Repair { service, destination, change });
+        } else if step.change.service().is_private() {
+            debug!(service, destination, "{change}");
         } else {
             info!(service, destination, "{change}");
             journal.tell(What::Change { service, destination, change });

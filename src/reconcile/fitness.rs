@@ -67,12 +67,8 @@ pub(crate) fn decide(
         .zip(&servers)
         .enumerate()
         .map(|(index, (server, decision))| {
-            let verdict = view.real_server(server);
-            decision.health().map(|health| Candidate {
-                health,
-                since: verdict.since,
-                takes: takes(index),
-            })
+            let (health, since) = (decision.counts(policy, index)?, view.real_server(server).since);
+            Some(Candidate { health, since, takes: takes(index) })
         })
         .collect();
     match rule(floor, &candidates, withdrawn) {
@@ -90,6 +86,14 @@ pub(crate) fn decide(
             Decisions { servers, withdrawn: true }
         }
     }
+}
+
+/// The health of a policy's real servers as its floor counts them; `None` for those that it does not.
+pub(crate) fn counted(view: &HealthView, policy: &Policy) -> Vec<Option<Health>> {
+    let servers = policy.real_servers.iter().enumerate();
+    servers
+        .map(|(index, server)| Decision::of(view, policy, server).counts(policy, index))
+        .collect()
 }
 
 impl Decision {
@@ -112,6 +116,10 @@ impl Decision {
         let advised = verdict.advice.as_ref().and_then(|advice| advice.weight);
         let decision = match state {
             Some(AdvisedState::Maint) => Self::new(Fitness::Out, advice("maintenance")),
+            Some(AdvisedState::Drain) if verdict.effective() == Health::Down => {
+                let down = Self::down(policy.on_down, verdict.reason.clone());
+                Self { why: advice(&format!("drain; {}", down.why)), ..down }
+            }
             Some(AdvisedState::Drain) => Self::new(Fitness::Quiesced, advice("drain")),
             Some(AdvisedState::Down(reason)) if verdict.effective() != Health::Down => {
                 Self::down(policy.on_down, Some(Arc::clone(reason)))
@@ -158,6 +166,26 @@ impl Decision {
             (_, Why::Down(_)) => Some(Health::Down),
             (Fitness::Quiesced | Fitness::Out | Fitness::Leaves, _) => None,
         }
+    }
+
+    /// The same, but for one that takes nothing anyway.
+    fn counts(&self, policy: &Policy, index: usize) -> Option<Health> {
+        self.health().filter(|_| !self.is_idle(policy, index))
+    }
+
+    /// Whether it takes no new connections even while it is up: its weight is 0.
+    fn is_idle(&self, policy: &Policy, index: usize) -> bool {
+        if let Some((weight, _)) = &self.overridden {
+            return *weight == 0;
+        }
+        let declared = policy.services.iter().filter_map(|it| it.destinations.get(index));
+        let weighs = |declared: u32| self.advised.map_or(declared, |it| it.of(declared)) > 0;
+        !declared.map(|it| it.config.weight).any(weighs)
+    }
+
+    /// Whether it is in although nobody knows that it is up.
+    pub(crate) fn stays_as_found(&self) -> bool {
+        matches!(self.why, Why::Unknown | Why::Kept(_) | Why::HeldBack(_))
     }
 
     fn keep(&mut self) {

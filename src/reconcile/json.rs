@@ -4,13 +4,13 @@
 //! * `changes`: in the order of execution, each with `action` (`add`, `change`, `remove`),
 //!   `service`, `destination` (null for the service itself), `before` and `after` (the settings,
 //!   null where there are none), `policy` (null when no policy declares the service), `reason`,
-//!   `repair`, and `text`, the line that the log has;
+//!   `repair`, `private` (whether it is about a virtual service for probes), and `text`, the line that the log has;
 //! * `held`: each with `service`, `destination`, `policy`, `why` (`down`, `no_verdict`,
 //!   `undeclared`, `drains`, `health_floor`, … as [`super::why::Why::name`] has them), `settings` (null when it is not in the table), `what` and `reason`;
 //! * `guarded`: services of ours that no policy declares, held by the reload guard;
 //! * `foreign`: the services left alone;
 //! * `summary`: the counts `add`, `change`, `remove`, `repairs`, `held`, `down`, `draining`,
-//!   `foreign`.
+//!   `foreign`, and `private`: changes of virtual services for probes, which no other counts.
 //!
 //! Fields may be added; these stay. Settings are written as [`crate::ipvs::model`] has them.
 
@@ -48,6 +48,7 @@ impl Serialize for Step {
             policy: self.policy.as_deref(),
             reason: self.reason(),
             repair: self.repair,
+            private: self.change.service().is_private(),
             text: self.to_string(),
         }
         .serialize(serializer)
@@ -79,6 +80,7 @@ struct ChangeJson<'p> {
     policy: Option<&'p str>,
     reason: String,
     repair: bool,
+    private: bool,
     text: String,
 }
 

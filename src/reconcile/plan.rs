@@ -112,6 +112,8 @@ pub struct Summary {
     pub draining: usize,
     /// Services left alone because they are not ours.
     pub foreign: usize,
+    /// Steps on virtual services for probes, which the other counts leave out.
+    pub private: usize,
 }
 
 impl Plan {
@@ -124,6 +126,10 @@ impl Plan {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary { foreign: self.foreign.len(), ..Summary::default() };
         for step in &self.steps {
+            if step.change.service().is_private() {
+                summary.private += 1;
+                continue;
+            }
             summary.repairs += usize::from(step.repair);
             match step.change {
                 Change::AddService(..) | Change::AddDestination(..) => summary.add += 1,
@@ -183,6 +189,8 @@ pub fn plan(observed: &Table, desired: &Desired, owned: &Owned) -> Plan {
     let mut planner = Planner::default();
     for side in merge(observed, &desired.services) {
         match side {
+            // Nobody else uses these marks.
+            Side::Left(key, found) if key.is_private() => planner.remove_service(key, found),
             Side::Left(key, _) if owned.contains(key) && desired.guarded => {
                 planner.guarded.push(*key);
             }

@@ -16,10 +16,20 @@ use super::wording::Sign;
 /// Columns wider than this are not padded for.
 const WIDEST: usize = 46;
 
-/// The whole plan with its summary, each line ended, with ANSI colours if asked.
+/// The whole plan with its summary, each line ended, with ANSI colours if asked; without the
+/// virtual services for probes, which are of interest only to those who look for them.
 pub fn render(plan: &Plan, colour: bool) -> String {
+    render_some(plan, colour, |service| !service.is_private())
+}
+
+/// The same with the virtual services for probes.
+pub fn render_all(plan: &Plan, colour: bool) -> String {
+    render_some(plan, colour, |_| true)
+}
+
+fn render_some(plan: &Plan, colour: bool, is_shown: impl Fn(&ServiceKey) -> bool) -> String {
     let mut text = String::new();
-    for (service, group) in groups(plan) {
+    for (service, group) in groups(plan).into_iter().filter(|(service, _)| is_shown(service)) {
         group.write(&mut text, service, colour);
         text.push('\n');
     }
@@ -58,9 +68,19 @@ impl fmt::Display for Summary {
             write!(f, "; {} held", self.held)?;
         }
         match self.foreign {
+            0 => {}
+            1 => f.write_str("; 1 foreign service left alone")?,
+            foreign => write!(f, "; {foreign} foreign services left alone")?,
+        }
+        match self.private {
             0 => Ok(()),
-            1 => f.write_str("; 1 foreign service left alone"),
-            foreign => write!(f, "; {foreign} foreign services left alone"),
+            1 => f.write_str("; 1 change for probes through virtual addresses (--all shows it)"),
+            many => {
+                write!(
+                    f,
+                    "; {many} changes for probes through virtual addresses (--all shows them)"
+                )
+            }
         }
     }
 }

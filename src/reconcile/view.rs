@@ -1,7 +1,10 @@
 //! What probing has to say to the reconciler: one consistent pair of policies and verdicts.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::policy::model::{PolicySet, RealServer, TargetId};
@@ -78,24 +81,111 @@ impl HealthView {
         &self.verdicts[target.0 as usize]
     }
 
-    /// The verdict on a real server: down if any of its targets counts as down, else unknown if any
-    /// does, else up. Reason and time are those of the first target that decides; who is up has
-    /// been so since its last target came up.
+    /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
+    /// so many count as down that it cannot be, else unknown. The reason is that of the first
+    /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
-        let decides = |health| move |verdict: &&Verdict| verdict.effective() == health;
-        let held = || verdicts().find(|verdict| verdict.held.is_some());
-        let advice = verdicts().find_map(|verdict| verdict.advice.clone());
-        let verdict = if let Some(down) = verdicts().find(decides(Health::Down)) {
-            down.clone()
-        } else if let Some(unknown) = verdicts().find(decides(Health::Unknown)) {
-            Verdict { held: held().map(|_| Health::Unknown), ..unknown.clone() }
-        } else if let Some(held) = held() {
-            held.clone()
-        } else {
-            let since = verdicts().filter_map(|verdict| verdict.since).max();
-            Verdict { since, ..Verdict::of(Health::Up, None) }
+        let combined = |health: fn(&Verdict) -> Health| {
+            combine(real_server, |which| verdicts().filter(|one| health(one) == which).count())
         };
-        Verdict { advice, ..verdict }
+        let (health, effective) = (combined(|one| one.health), combined(Verdict::effective));
+        let held = (health != effective).then_some(effective);
+        let decide = |one: &&Verdict| match held {
+            Some(_) => one.held.is_some(),
+            None => one.effective() == effective,
+        };
+        let first = match (held, health) {
+            (None, Health::Down) => verdicts().filter(decide).min_by_key(|one| one.since),
+            _ => verdicts().find(decide),
+        };
+        let since = match (held, health) {
+            (None, Health::Up | Health::Down) => {
+                let mut times: Vec<_> = verdicts().filter(decide).map(|one| one.since).collect();
+                times.sort_unstable();
+                let spare = real_server.targets.len() - real_server.needed;
+                let before = if health == Health::Down { spare + 1 } else { real_server.needed };
+                before.checked_sub(1).and_then(|index| times.get(index).copied().flatten())
+            }
+            _ => first.and_then(|one| one.since),
+        };
+        let reason = match (held, health) {
+            (None, Health::Up) => None,
+            _ => first.and_then(|one| one.reason.clone()),
+        };
+        let reason = match (reason, self.quorum(real_server)) {
+            (Some(reason), Some(quorum)) => Some(format!("{quorum}; {reason}").into()),
+            (reason, _) => reason,
+        };
+        let asked = real_server.asked().map(|target| self.verdict(target));
+        let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
+        Verdict { health, reason, since, held, advice }
+    }
+
+    /// How far a real server is from what it needs, unless it needs all its checks.
+    pub fn quorum(&self, real_server: &RealServer) -> Option<Quorum> {
+        let (all, needed) = (real_server.targets.len(), real_server.needed);
+        let is_up = |target: &&TargetId| self.verdict(**target).health == Health::Up;
+        (needed < all).then(|| Quorum {
+            passing: real_server.targets.iter().filter(is_up).count(),
+            all,
+            needed,
+        })
+    }
+}
+
+/// So many of all checks pass, and so many are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// How many pass.
+    pub passing: usize,
+    /// Of so many.
+    pub all: usize,
+    /// How many must.
+    pub needed: usize,
+}
+
+impl fmt::Display for Quorum {
+    /// `2 of 3 checks pass, 2 needed`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} checks pass, {} needed", self.passing, self.all, self.needed)
+    }
+}
+
+fn combine(real_server: &RealServer, count: impl Fn(Health) -> usize) -> Health {
+    let spare = real_server.targets.len() - real_server.needed;
+    if count(Health::Up) >= real_server.needed {
+        Health::Up
+    } else if count(Health::Down) > spare {
+        Health::Down
+    } else {
+        Health::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_is_down_is_so_since_its_first_target_turned() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let first = Instant::now();
+        let down = |reason: &str, later| Verdict {
+            since: Some(first + Duration::from_secs(later)),
+            ..Verdict::of(Health::Down, Some(reason.into()))
+        };
+        let verdicts = vec![down("second", 9), Verdict::of(Health::Up, None), down("first", 0)];
+        let view = HealthView::new(Arc::default(), verdicts);
+        let server = RealServer {
+            name: "10.0.0.1".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            targets: (0..3).map(TargetId).collect(),
+            needed: 3,
+            advisors: Vec::new(),
+        };
+        assert_eq!(view.real_server(&server), down("first", 0));
     }
 }

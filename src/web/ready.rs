@@ -18,9 +18,12 @@ use crate::reconcile::driver::Report;
 /// What is missing until the daemon has done its first work; empty: nothing.
 pub fn missing(snapshot: &Snapshot, report: &Report) -> Vec<String> {
     let mut missing = Vec::new();
-    let undecided = snapshot.slots.iter().filter(|slot| is_undecided(slot)).count();
+    let targets = snapshot.policies.targets.iter().zip(&snapshot.slots);
+    // There is no verdict on an agent.
+    let checks = targets.filter(|(target, _)| !target.check.kind.is_advisor());
+    let undecided = checks.clone().filter(|(_, slot)| is_undecided(slot)).count();
     if undecided > 0 {
-        missing.push(format!("{undecided} of {} checks have no verdict yet", snapshot.slots.len()));
+        missing.push(format!("{undecided} of {} checks have no verdict yet", checks.count()));
     }
     if let Some(error) = &report.error {
         missing.push(error.clone());

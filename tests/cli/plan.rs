@@ -57,6 +57,25 @@ fn with_a_daemon_its_health_and_its_table_are_used() {
     assert!(plan.stdout.contains("nothing to do; 1 stays down\n"), "{}", plan.stdout);
 }
 
+/// Withdrawn, and not yet enough up to come back: what only the daemon remembers.
+#[test]
+fn with_a_daemon_its_memory_is_used() {
+    let backends = [Backend::start(), Backend::start(), Backend::start()];
+    let scratch = Scratch::new();
+    let floor = "health_floor: { min_up: 2, at_floor: withdraw, return_at: 3 }\n";
+    scratch.write("www.yaml", &(policy(VIP, &backends, 80) + floor));
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(3);
+    backends[0].answer(503);
+    backends[1].answer(503);
+    daemon.wait_up(1);
+    backends[1].answer(200);
+    daemon.wait_up(2);
+    let plan = scratch.plan(&["--detailed-exitcode"]).exit(0).stdout;
+    assert!(plan.contains("withdrawn by the health floor: 2 up, 3 needed"), "{plan}");
+    assert!(plan.contains("nothing to do"), "{plan}");
+}
+
 #[test]
 fn another_directory_says_what_an_edit_would_do() {
     let backends = [Backend::start(), Backend::start()];

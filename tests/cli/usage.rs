@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::scratch::{Scratch, end_of, finish, pointsman};
 
-const COMMANDS: [&str; 5] = ["run", "plan", "check", "status", "demo"];
+const COMMANDS: [&str; 6] = ["run", "plan", "check", "status", "top", "demo"];
 
 #[test]
 fn every_command_has_help_and_a_version() {
@@ -48,6 +48,7 @@ fn help_names_every_flag_of_the_contract_with_its_default() {
         ("plan", &["--policies", "--assume <HEALTH>", "--output <FORMAT>", "--detailed-exitcode"]),
         ("check", &["[PATH]...", "--output <FORMAT>"]),
         ("status", &["--socket", "--output <FORMAT>", "--watch"]),
+        ("top", &["--socket", "--interval <DURATION>", "[default: 1s]"]),
         ("demo", &["--for <DURATION>", "[default: 20s]"]),
     ] {
         let help = text(command);
@@ -71,6 +72,7 @@ fn mistakes_in_the_arguments_exit_with_2() {
         &["plan", "--assume", "down"],
         &["plan", "extra"],
         &["status", "--output", "yaml"],
+        &["top", "--interval", "1"],
         &["check", "--policies", "x"],
         &["demo", "--for", "1"],
     ] {

@@ -15,7 +15,9 @@ use pointsman::ipvs::model::{
     Persistence, Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel,
 };
 use pointsman::ipvs::{Ipvs, IpvsError};
-use pointsman::policy::model::{AtFloor, DeclaredDestination, HealthFloor, OnDown, Share};
+use pointsman::policy::model::{
+    AtFloor, ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Share,
+};
 use pointsman::reconcile::apply::{apply, believed};
 use pointsman::reconcile::desired::{Desired, Moment, desired};
 use pointsman::reconcile::ownership::Owned;
@@ -171,12 +173,13 @@ proptest! {
                 .iter()
                 .filter(|(key, verdict)| is_new(key) && verdict.health == Health::Unknown)
                 .count();
-            let leftovers = found.destinations.keys().filter(|key| !ours.contains_key(key)).count();
+            let leftovers = || found.destinations.iter().filter(|(key, _)| !ours.contains_key(key));
+            let taking = leftovers().filter(|(_, found)| found.config.weight > 0).count();
             let gone = plan.steps.iter().filter(|step| match &step.change {
                 Change::DeleteDestination(of, key) => of == service && !ours.contains_key(key),
                 _ => false,
             });
-            prop_assert_eq!(leftovers - gone.count(), waiting.min(leftovers), "{}", service);
+            prop_assert_eq!(leftovers().count() - gone.count(), waiting.min(taking), "{}", service);
         }
         for held in &plan.held {
             let found = world.observed.get(&held.service);
@@ -218,6 +221,56 @@ proptest! {
         let failed = applied.causes().iter().map(|(_, steps)| steps).sum::<usize>();
         prop_assert_eq!(failed, applied.undone.len());
         prop_assert_eq!(kernel.table().unwrap(), table);
+    }
+
+    #[test]
+    fn nobody_climbs_a_ramp_who_is_not_up(world in worlds()) {
+        let declared = verdicts(&world.view);
+        let ramps = |key: &ServiceKey| {
+            let mut services = world.view.policies.policies.iter().flat_map(|it| &it.services);
+            services.any(|it| it.key == *key && !it.slow_start.is_zero())
+        };
+        for step in world.plan(&world.observed).steps {
+            let Change::SetDestination(service, key, after) = &step.change else { continue };
+            let verdict = declared.get(service).and_then(|ours| ours.get(key));
+            let before = world.observed[service].destinations[key].config.weight;
+            if before > 0 && ramps(service) && verdict.is_some_and(|it| it.health != Health::Up) {
+                prop_assert!(after.weight <= before, "{}", step);
+            }
+        }
+    }
+
+    /// Whatever was before, and whatever drained or was withdrawn meanwhile.
+    #[test]
+    fn when_all_are_up_everything_is_as_declared_in_the_end(
+        world in worlds(), next in worlds(), pauses in prop::collection::vec(0u64..90, 4),
+    ) {
+        let (mut now, mut table) = (world.now.max(next.now), world.observed.clone());
+        let mut standing = Standing::default();
+        let all_up = HealthView::uniform(Arc::clone(&next.view.policies), Health::Up);
+        let mut pass = |view: &HealthView, now, table: &mut Table| {
+            let wanted = desired(view, table, &standing, Moment::first(now));
+            *table = execute(table, &plan(table, &wanted, &world.owned));
+            standing = wanted.standing;
+        };
+        for (view, pause) in [&world.view, &next.view, &world.view, &all_up].into_iter().zip(pauses) {
+            pass(view, now, &mut table);
+            now += Duration::from_secs(pause);
+        }
+        for _ in 0..3 {
+            pass(&all_up, now, &mut table);
+            now += Duration::from_secs(61);
+        }
+        for service in next.view.policies.policies.iter().flat_map(|policy| &policy.services) {
+            let takes = service.destinations.iter().any(|one| one.config.weight > 0);
+            let sorry = service.sorry.iter().filter(|_| !takes);
+            let declared: BTreeMap<_, _> =
+                service.destinations.iter().chain(sorry).map(|one| (one.key, one.config)).collect();
+            let found = table[&service.key].destinations.iter();
+            let found: BTreeMap<_, _> = found.map(|(key, one)| (*key, one.config)).collect();
+            prop_assert_eq!(found, declared, "{}", service.key);
+        }
+        prop_assert_eq!((standing.draining.len(), standing.withdrawn.len()), (0, 0));
     }
 
     #[test]
@@ -425,12 +478,13 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
     let servers = subsequence(SERVERS.to_vec(), 1..=4).prop_flat_map(|numbers| {
         let count = numbers.len();
         let configs = prop::collection::vec(destination_configs(), count);
-        let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..3), count);
+        let health = prop::collection::vec(prop::collection::vec(target_verdicts(), 0..4), count);
         (Just(numbers), configs, health)
     });
     let services = prop::collection::vec((service_configs(), select(PORTS.to_vec())), keys.len());
-    (on_down, safety(), servers, services).prop_map(
-        move |(on_down, safety, (numbers, configs, verdicts), services)| {
+    let needed = select(vec![ChecksNeeded::All, ChecksNeeded::Any, ChecksNeeded::Count(2)]);
+    (on_down, safety(), needed, servers, services).prop_map(
+        move |(on_down, safety, needed, (numbers, configs, verdicts), services)| {
             let declare = |service: &ServiceKey, port| {
                 let servers = numbers.iter().zip(&configs);
                 servers
@@ -448,7 +502,7 @@ fn policy(name: &'static str, keys: Vec<&'static str>) -> impl Strategy<Value = 
                     (key, config, declare(&key, port))
                 })
                 .collect();
-            Draft { safety, name: name.to_owned(), on_down, services, verdicts }
+            Draft { safety, name: name.to_owned(), on_down, services, verdicts, needed }
         },
     )
 }

@@ -3,9 +3,9 @@
 //! Sections, each on a line of its own without indent; a service is indented by two spaces, its
 //! destinations by four:
 //! * `observed`, `believed`, `owned`;
-//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT]`;
+//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]`;
 //! * `health` with `ADDRESS up|down|unknown [AGO ago] [REASON]`, `*` for all the others; up for a
-//!   long time unless said;
+//!   long time unless said; each line of the same address is a check of it;
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
 //! * `standing` with `withdrawn POLICY` and `draining SERVICE DESTINATION AGO`;
@@ -22,7 +22,9 @@ use pointsman::ipvs::model::{
     Connections, Destination, DestinationConfig, Forwarding, Persistence, Scheduler, Service,
     ServiceConfig, ServiceFlags, ServiceKey, Table, Tunnel, TunnelChecksum,
 };
-use pointsman::policy::model::{AtFloor, DeclaredDestination, HealthFloor, OnDown, Share};
+use pointsman::policy::model::{
+    AtFloor, ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Share,
+};
 use pointsman::probe::advice::{Advice, AdvisedState, AdvisedWeight};
 use pointsman::reconcile::overrides::{Action, Override, Overrides};
 use pointsman::reconcile::ownership::Owned;
@@ -41,7 +43,7 @@ pub(crate) struct Scenario {
     pub(crate) now: Instant,
     pub(crate) guarded: bool,
     drafts: Vec<Draft>,
-    health: BTreeMap<String, Verdict>,
+    health: BTreeMap<String, Vec<Verdict>>,
     advice: BTreeMap<String, Advice>,
     held: BTreeMap<String, Health>,
     overrides: Overrides,
@@ -84,22 +86,25 @@ impl Scenario {
         for draft in &mut drafts {
             let declared = draft.services.first().map(|(_, _, declared)| declared.as_slice());
             let addresses = declared.unwrap_or_default().iter().map(|one| one.key.address);
-            draft.verdicts = addresses.map(|address| vec![self.verdict(address)]).collect();
+            draft.verdicts = addresses.map(|address| self.verdicts(address)).collect();
             if let Some((declared, verdict)) = &mut draft.safety.sorry {
-                *verdict = self.verdict(declared.key.address);
+                *verdict = self.verdicts(declared.key.address).remove(0);
             }
         }
         HealthView { overrides: Arc::new(self.overrides.clone()), ..view(&drafts) }
     }
 
-    fn verdict(&self, address: std::net::IpAddr) -> Verdict {
+    fn verdicts(&self, address: std::net::IpAddr) -> Vec<Verdict> {
         let said = self.health.get(&address.to_string()).or_else(|| self.health.get("*"));
         let long_ago = self.now.checked_sub(Duration::from_secs(50_000));
-        let mut verdict =
-            said.cloned().unwrap_or_else(|| Verdict { since: long_ago, ..verdict(Health::Up, "") });
-        verdict.advice = self.advice.get(&address.to_string()).cloned();
-        verdict.held = self.held.get(&address.to_string()).copied();
-        verdict
+        let up = || vec![Verdict { since: long_ago, ..verdict(Health::Up, "") }];
+        let mut verdicts = said.cloned().unwrap_or_else(up);
+        for verdict in &mut verdicts {
+            verdict.advice = self.advice.get(&address.to_string()).cloned();
+            let held = self.held.get(&address.to_string()).copied();
+            verdict.held = held.filter(|_| verdict.health == Health::Down);
+        }
+        verdicts
     }
 
     fn section(&mut self, head: &str, lines: &[&str]) {
@@ -110,7 +115,10 @@ impl Scenario {
             ["believed"] => self.believed = Some(table(blocks(lines))),
             ["owned"] => self.owned = lines.iter().map(|line| parse(line.trim())).collect(),
             ["health"] => {
-                self.health = lines.iter().map(|line| health(line.trim(), self.now)).collect();
+                for line in lines {
+                    let (address, verdict) = health(line.trim(), self.now);
+                    self.health.entry(address).or_default().push(verdict);
+                }
             }
             ["advice"] => self.advice = lines.iter().map(|line| advice(line.trim())).collect(),
             ["blast"] => {
@@ -136,9 +144,10 @@ impl Scenario {
                     false => OnDown::Remove,
                     true => OnDown::Quiesce,
                 },
+                needed: rest.iter().find_map(|word| needed(word)).unwrap_or_default(),
                 safety: rest
                     .iter()
-                    .filter(|word| **word != "quiesce")
+                    .filter(|word| **word != "quiesce" && needed(word).is_none())
                     .fold(Safety::default(), |safety, word| setting(safety, word)),
                 services: blocks(lines)
                     .into_iter()
@@ -198,6 +207,13 @@ fn table(blocks: Vec<Block>) -> Table {
             (key, Service { destinations, ..Service::new(config) })
         })
         .collect()
+}
+
+fn needed(word: &str) -> Option<ChecksNeeded> {
+    word.strip_prefix("needed=").map(|needed| match needed {
+        "any" => ChecksNeeded::Any,
+        count => ChecksNeeded::Count(parse(count)),
+    })
 }
 
 fn setting(mut safety: Safety, word: &str) -> Safety {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use pointsman::health::{Health, Hysteresis};
 use pointsman::ipvs::model::{DestinationKey, Family, ServiceConfig, ServiceKey};
 use pointsman::policy::model::{
-    DeclaredDestination, HealthFloor, OnDown, Policy, PolicySet, RealServer, TargetId,
-    VirtualService,
+    ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Policy, PolicySet, RealServer,
+    TargetId, VirtualService,
 };
 use pointsman::probe::target::{Check, CheckKind, Target, TcpCheck, Timing};
 use pointsman::reconcile::view::{HealthView, Verdict};
@@ -24,6 +24,7 @@ pub(crate) struct Draft {
     pub(crate) services: Vec<(ServiceKey, ServiceConfig, Vec<DeclaredDestination>)>,
     /// The verdicts on the targets of each real server, in the order of the destinations.
     pub(crate) verdicts: Vec<Vec<Verdict>>,
+    pub(crate) needed: ChecksNeeded,
 }
 
 /// The settings of a policy that keep users from noticing.
@@ -51,14 +52,17 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
                 set.targets.push(target(address));
                 verdicts.push(verdict.clone());
             }
-            real_servers.push(RealServer { name: address.to_string(), address, targets });
+            let needed = draft.needed.of(targets.len());
+            let (name, advisors) = (address.to_string(), Vec::new());
+            real_servers.push(RealServer { name, address, targets, needed, advisors });
         }
         let sorry_server = draft.safety.sorry.as_ref().map(|(declared, verdict)| {
             let address = declared.key.address;
             let targets = vec![TargetId(set.targets.len() as u32)];
             set.targets.push(target(address));
             verdicts.push(verdict.clone());
-            RealServer { name: address.to_string(), address, targets }
+            let (name, advisors) = (address.to_string(), Vec::new());
+            RealServer { name, address, targets, needed: 1, advisors }
         });
         let services = draft.services.iter().cloned();
         set.policies.push(Policy {
@@ -122,6 +126,7 @@ fn target(address: IpAddr) -> Target {
             timeout: Duration::from_secs(2),
             hysteresis: Hysteresis { rise: once, fall: once },
             damping: None,
+            expires: None,
         },
     }
 }

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod agent;
 mod databases;
 mod datagrams;
 mod dns;
+mod exec;
+mod file;
 mod frames;
 mod grpc;
 mod handshake;

@@ -112,6 +112,7 @@ pub(crate) fn get() -> HttpCheck {
         status: vec![(200, 399)],
         body: Vec::new(),
         response_headers: Vec::new(),
+        weight_from: None,
     }
 }
 
@@ -141,6 +142,7 @@ pub(crate) fn target(address: SocketAddr, kind: CheckKind, timeout: Duration) ->
             timeout,
             hysteresis: Hysteresis { rise: NonZeroU32::MIN, fall: NonZeroU32::MIN },
             damping: None,
+            expires: None,
         },
     }
 }

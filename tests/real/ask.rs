@@ -37,13 +37,18 @@ pub(crate) fn tls(directory: &Path) -> TlsCheck {
 
 /// Probes once, with a deadline that no healthy server needs.
 pub(crate) async fn ask(address: SocketAddr, check: Check) -> Outcome {
+    within(address, check, Duration::from_secs(60)).await
+}
+
+async fn within(address: SocketAddr, check: Check, timeout: Duration) -> Outcome {
     let once = NonZeroU32::MIN;
     let timing = Timing {
         interval: Duration::from_secs(60),
         fast_interval: None,
-        timeout: Duration::from_secs(60),
+        timeout,
         hysteresis: Hysteresis { rise: once, fall: once },
         damping: None,
+        expires: None,
     };
     NetworkProber::new().probe(&Target { address, check: Arc::new(check), timing }).await
 }
@@ -52,6 +57,18 @@ pub(crate) async fn ask(address: SocketAddr, check: Check) -> Outcome {
 pub(crate) async fn expect(address: SocketAddr, kind: CheckKind, reason: Reason, piece: &str) {
     let name = kind.name();
     hold(&ask(address, Check::new(kind)).await, name, reason, piece);
+}
+
+/// The same of somebody who is known to say nothing, with a short deadline.
+pub(crate) async fn expect_silence(
+    address: SocketAddr,
+    kind: CheckKind,
+    reason: Reason,
+    piece: &str,
+) {
+    let name = kind.name();
+    let outcome = within(address, Check::new(kind), Duration::from_secs(1)).await;
+    hold(&outcome, name, reason, piece);
 }
 
 /// The same behind a PROXY header.

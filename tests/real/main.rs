@@ -6,8 +6,12 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod ask;
+mod dns;
 mod grpc;
 mod haproxy;
+mod mysql;
 mod nginx;
+mod postgresql;
 mod program;
+mod redis;
 mod smtp;

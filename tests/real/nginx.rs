@@ -74,6 +74,7 @@ fn get(path: &str, text: &str, tls: Option<TlsCheck>) -> HttpCheck {
         status: vec![(200, 399)],
         body: vec![TextMatch::Contains(text.to_owned())],
         response_headers: Vec::new(),
+        weight_from: None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
 /// Set where the servers must be there, besides `CI`.
@@ -21,15 +22,35 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// If it is missing but must be there, because `CI` or `POINTSMAN_REQUIRE_SERVERS` is set.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/sbin", "/usr/lib/postgresql"].map(PathBuf::from);
     let found = std::env::split_paths(&path)
-        .chain(sbin)
+        .chain([PathBuf::from("/usr/sbin")])
+        .chain(postgresql())
         .map(|directory| directory.join(program))
         .find(|path| path.is_file());
     if found.is_none() {
         is_missing(program);
     }
     found
+}
+
+/// Debian keeps the programs of each version apart.
+fn postgresql() -> impl Iterator<Item = PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin"))
+}
+
+/// A command under another name if we are root, which some servers refuse to be; that user then
+/// owns `directory`.
+pub(crate) fn as_user(user: &str, program: &Path, directory: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let id: u32 = succeed("id", &["-u", user]).trim().parse().unwrap();
+    std::os::unix::fs::chown(directory, Some(id), None).unwrap();
+    let mut command = Command::new("setpriv");
+    let ids = [format!("--reuid={user}"), format!("--regid={user}")];
+    command.args(ids).arg("--clear-groups").arg(program);
+    command
 }
 
 /// Says loudly that a test is not run because something is missing.
@@ -49,6 +70,8 @@ pub(crate) fn is_missing(what: &str) {
 pub(crate) struct Server {
     process: Child,
     directory: TempDir,
+    /// What ends it; most leave nothing behind that a kill would leave.
+    ending: Signal,
 }
 
 impl Server {
@@ -62,7 +85,34 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { process, directory }
+        Self { process, directory, ending: Signal::KILL }
+    }
+
+    /// Has it ended by a signal that lets it end its children and free what it holds.
+    pub(crate) fn ends_with(mut self, ending: Signal) -> Self {
+        self.ending = ending;
+        self
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn send(&self, signal: Signal) {
+        let process = Pid::from_child(&self.process);
+        rustix::process::kill_process(process, signal).unwrap();
+    }
+
+    /// Ends it, and goes on with its directory.
+    pub(crate) fn end(mut self) -> TempDir {
+        self.finish();
+        std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap())
+    }
+
+    fn finish(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.send(self.ending);
+            // One that is stopped hears nothing but this.
+            self.send(Signal::CONT);
+        }
+        let _ = self.process.wait();
     }
 
     /// Waits until somebody listens on a TCP address.
@@ -94,8 +144,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.finish();
     }
 }
 

@@ -74,7 +74,10 @@ struct SharedTable(Arc<Mutex<Shared>>);
 struct Shared {
     memory: Memory,
     writes: Vec<Change>,
+    reads: usize,
     unreadable: bool,
+    /// That every destination has.
+    connections: u32,
 }
 
 impl SharedTable {
@@ -84,6 +87,10 @@ impl SharedTable {
 
     fn writes(&self) -> usize {
         self.0.lock().unwrap().writes.len()
+    }
+
+    fn reads(&self) -> usize {
+        self.0.lock().unwrap().reads
     }
 
     /// Somebody else edits the table.
@@ -127,10 +134,16 @@ impl SharedTable {
 impl Ipvs for SharedTable {
     fn table(&mut self) -> Result<Table, IpvsError> {
         let mut shared = self.0.lock().unwrap();
+        shared.reads += 1;
+        assert!(shared.reads < 1_000_000, "read without a pause");
         if shared.unreadable {
             return Err(IpvsError::Netlink("no answer".to_owned()));
         }
-        shared.memory.table()
+        let mut table = shared.memory.table()?;
+        for found in table.values_mut().flat_map(|service| service.destinations.values_mut()) {
+            found.connections.active = shared.connections;
+        }
+        Ok(table)
     }
 
     fn execute(&mut self, changes: &[Change]) -> Vec<Result<(), IpvsError>> {
@@ -382,6 +395,23 @@ async fn an_unreadable_table_is_not_an_empty_one() {
     assert!(took <= Duration::from_secs(31), "{took:?}");
     sleep(Duration::from_millis(20)).await;
     assert_eq!(director.report().error, None);
+}
+
+/// What drains asks for a read every second, and that moment is past when the read fails.
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_table_is_not_asked_without_a_pause() {
+    let (world, table) = (World::default(), SharedTable::default());
+    let director = Director::start(SCRIPT, &world, &table);
+    until("all in", || table.weights().values().flatten().count() == 16).await;
+    table.0.lock().unwrap().connections = 1;
+    director.edit(&SCRIPT.replace("  - 192.168.16.232\n", ""));
+    let drains = |it: &BTreeMap<String, u32>| it.values().filter(|weight| **weight == 0).count();
+    until("one drains", || table.weights().values().all(|it| drains(it) == 1)).await;
+    table.set_unreadable(true);
+    let reads = table.reads();
+    sleep(Duration::from_secs(300)).await;
+    let reads = table.reads() - reads;
+    assert!((5..40).contains(&reads), "{reads} reads in five minutes");
 }
 
 #[tokio::test(start_paused = true)]

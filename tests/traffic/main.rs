@@ -13,6 +13,7 @@ mod client;
 mod clock;
 mod cut;
 mod daemon;
+mod doctor;
 mod edits;
 mod failures;
 mod families;
@@ -30,6 +31,7 @@ mod server;
 mod site;
 mod tap;
 mod turmoil;
+mod via;
 
 use std::time::Duration;
 
@@ -72,4 +74,7 @@ in_guests! {
     overrides_under_load: overrides::by_an_operator;
     half_a_file_under_load: cut::cut_in_half;
     sorry_server_answers: limits::sorry_answers;
+    doctor_mends: doctor::its_commands_mend;
+    through_the_vip: via::sees_a_missing_address;
+    through_other_vips: via::goes_as_users_do;
 }

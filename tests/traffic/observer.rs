@@ -75,6 +75,15 @@ impl Observer {
         self.until(&format!("{what}: {lines:#?}"), limit, |seen| seen == lines)
     }
 
+    /// Waits until there are so many services that lead probes.
+    pub(crate) fn until_private(&self, what: &str, number: usize) {
+        crate::clock::until(what, crate::clock::PATIENCE, || {
+            let seen = self.seen.lock().unwrap();
+            let table = &seen.last()?.table;
+            (table.keys().filter(|key| key.is_private()).count() == number).then_some(())
+        });
+    }
+
     /// The table as it is now.
     pub(crate) fn lines(&self) -> Lines {
         self.until("the table can be read", crate::clock::PATIENCE, |_| true);
@@ -113,9 +122,10 @@ fn look(kernel: &mut Netlink, seen: &Mutex<Vec<State>>) {
     }
 }
 
+/// Those of users; what leads probes is apart.
 fn lines(table: &Table) -> Lines {
     let mut lines = Lines::new();
-    for (key, service) in table {
+    for (key, service) in table.iter().filter(|(key, _)| !key.is_private()) {
         lines.insert(format!("{key} {}", service.config));
         for (destination, found) in &service.destinations {
             lines.insert(format!("{key} {destination} {}", found.config));

@@ -88,6 +88,11 @@ impl RealServer {
         server
     }
 
+    /// The machine it runs on.
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Switches its behaviour, and waits until it is so; the moment it began.
     pub(crate) fn turn(&self, mode: Mode) -> Instant {
         let begun = now();

@@ -48,7 +48,13 @@ fn every_answer_is_as_described() {
     let text = policy(VIP, &backends, 80)
         + "health_floor: { min_up: 50% }\nsorry_server: 192.0.2.9\nslow_start: 1m\n\
            drain: { deadline: 60s }\n";
-    let text = text.replace("    fall: 2\n", "    fall: 2\n    damping: {}\n");
+    // A second check, and an agent that is not there.
+    let more = concat!(
+        "    fall: 2\n    damping: {}\n",
+        "  - tcp:\n    interval: 1s\n    timeout: 500ms\n",
+        "  - agent: { port: 9 }\n    interval: 1s\n    timeout: 500ms\n",
+    );
+    let text = text.replace("    fall: 2\n", more) + "checks_needed: any\n";
     scratch.write("www.yaml", &text);
     let token = scratch.path("token");
     std::fs::write(&token, "0123456789abcdef").unwrap();
@@ -89,7 +95,8 @@ fn every_answer_is_as_described() {
     scratch.order(&["weight", "www", &servers[0], "7", "--for", "1h", "--reason", "why"]).exit(0);
     scratch.order(&["drain", "www", &servers[1]]).exit(0);
     backends[2].answer(500);
-    daemon.wait_up(5);
+    let failing = || ask("/metrics").body.contains("check=\"http\",reason=\"status\"");
+    assert!(within(DEADLINE, failing), "no failure in the metrics");
     scratch.write(
         "www.yaml",
         &text

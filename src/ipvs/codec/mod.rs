@@ -5,6 +5,7 @@
 //! compares equal to what the kernel reports. Bytes that make no sense are
 //! [`IpvsError::Netlink`], never a panic.
 
+mod config;
 mod destination;
 mod service;
 mod traffic;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use config::{put_get_sync_daemons, put_get_timeouts, sync_daemon, timeouts};
 pub use wire::{Body, Head, Replies, Reply, Want, replies, want_acknowledgement};
 
 use super::model::{Change, Destination, DestinationKey, Family, Service, ServiceKey};

@@ -8,14 +8,18 @@ use std::time::Duration;
 use crate::policy::decode::{self, Field, Fields};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
-use crate::probe::target::{Pattern, ProxyProtocol, TcpCheck, TextMatch, UdpCheck};
+use crate::probe::target::{
+    AgentCheck, ExecCheck, FileCheck, Pattern, ProxyProtocol, TcpCheck, TextMatch, UdpCheck,
+};
 
+use super::agent;
 use super::damping::DampingEntry;
 use super::database::{self, DatabaseEntry};
 use super::datagram;
 use super::dns::DnsEntry;
 use super::grpc::GrpcEntry;
 use super::http::{HttpEntry, HttpKind};
+use super::local;
 use super::smtp::SmtpEntry;
 use super::tls::{self, TlsSwitch};
 
@@ -34,13 +38,16 @@ pub(super) const PROTOCOLS: &[&str] = &[
     "redis",
     "mysql",
     "postgresql",
+    "agent",
+    "exec",
+    "file",
 ];
 
 /// Intervals and timeouts: short enough to be of use, long enough not to be an attack.
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 
 /// The most checks of a policy.
-const MAX_CHECKS: usize = 32;
+pub(super) const MAX_CHECKS: u32 = 32;
 
 /// The most results in a row that a verdict may need.
 const MAX_STREAK: u32 = 1000;
@@ -59,9 +66,19 @@ pub(crate) struct CheckEntry {
     pub(crate) rise: Field<NonZeroU32>,
     pub(crate) fall: Field<NonZeroU32>,
     pub(crate) damping: Field<DampingEntry>,
+    pub(crate) expires: Field<Duration>,
     pub(crate) source: Field<IpAddr>,
     pub(crate) interface: Field<String>,
     pub(crate) proxy_protocol: Field<ProxyProtocol>,
+    /// `via: vip`.
+    pub(crate) via: Field<()>,
+}
+
+impl KindEntry {
+    /// Whether it only advises, as an agent.
+    pub(crate) fn is_advisor(&self) -> bool {
+        matches!(self, Self::Agent(_))
+    }
 }
 
 /// The protocol of a check.
@@ -76,6 +93,9 @@ pub(crate) enum KindEntry {
     Tls(Box<TlsSwitch>),
     Grpc(Box<GrpcEntry>),
     Smtp(Box<SmtpEntry>),
+    Agent(AgentCheck),
+    Exec(Box<ExecCheck>),
+    File(FileCheck),
 }
 
 /// Reads `checks`; an empty list says that none is meant.
@@ -87,7 +107,7 @@ pub(crate) fn read_list(node: &Node, report: &mut Report<'_>) -> Option<Vec<At<C
         return None;
     }
     let nodes = decode::list(node, "checks", report)?;
-    if nodes.len() > MAX_CHECKS {
+    if nodes.len() > MAX_CHECKS as usize {
         let message = format!("{} checks, more than {MAX_CHECKS}", nodes.len());
         report.error(node.place, message, "each one is asked of every real server: keep a few");
         return None;
@@ -118,9 +138,12 @@ impl CheckEntry {
             rise: fields.field("rise", report, streak),
             fall: fields.field("fall", report, streak),
             damping: fields.field("damping", report, DampingEntry::read),
+            expires: fields.field("expires", report, time),
             source: fields.field("source", report, decode::address),
             interface: fields.field("interface", report, interface),
             proxy_protocol: fields.field("proxy_protocol", report, proxy_protocol),
+            via: fields
+                .field("via", report, |node, report| decode::word(node, &[("vip", ())], report)),
         };
         let good = kind.is_some();
         let kind = kind.unwrap_or((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
@@ -139,6 +162,9 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (tls::TLS_KEYS, "under a protocol with TLS, two spaces further in"),
     (&["starttls"], "under `smtp:`, two spaces further in"),
     (&["status", "body"], "under `expect:` of `http:`"),
+    (&["weight_from"], "under the protocol, two spaces further in"),
+    (&["command", "user", "environment"], "under `exec:`, two spaces further in"),
+    (&["missing"], "under `file:`, two spaces further in"),
     (&["changes", "window", "hold", "max_hold"], "under `damping:`"),
     (&["rcode", "answer"], "under `expect:` of `dns:`"),
 ];
@@ -152,9 +178,11 @@ pub(super) const BESIDE: &[(&[&str], &str)] = &[(
         "fall",
         "fast_interval",
         "damping",
+        "expires",
         "source",
         "interface",
         "proxy_protocol",
+        "via",
     ],
     "beside the protocol, not under it: two spaces further out",
 )];
@@ -188,6 +216,9 @@ fn read_kind(
             "redis" => database::read_redis(node, report),
             "mysql" => database::read_mysql(node, report),
             "postgresql" => database::read_postgresql(node, report),
+            "agent" => agent::read(node, report),
+            "exec" => local::read_exec(node, report),
+            "file" => local::read_file(node, report),
             _ => read_tcp(node, report),
         },
         [_, (name, key, _), ..] => {

@@ -5,7 +5,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use crate::policy::decode::{self, Field, Fields, describe};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::Report;
-use crate::probe::target::TextMatch;
+use crate::probe::target::{TextMatch, WeightFrom};
 
 use super::check::{BESIDE, KindEntry, text_matches};
 use super::tls::{TLS_ALWAYS, TLS_KEYS, TLS_UNLESS_OFF, TlsSwitch};
@@ -28,6 +28,7 @@ pub(crate) struct HttpEntry {
     pub(crate) host: Field<String>,
     pub(crate) headers: Field<Vec<(String, String)>>,
     pub(crate) expect: Field<ExpectEntry>,
+    pub(crate) weight_from: Field<WeightFrom>,
 }
 
 /// `expect` of an http check.
@@ -63,6 +64,7 @@ impl HttpEntry {
             headers: fields
                 .field("headers", report, |node, report| request_headers(node, kind, report)),
             expect: fields.field("expect", report, ExpectEntry::read),
+            weight_from: fields.field("weight_from", report, weight_from),
             tls: tls.map(|when| TlsSwitch::read(&mut fields, when, report)),
             kind,
         };
@@ -87,6 +89,34 @@ impl ExpectEntry {
         fields.finish(&[], report);
         Some(entry)
     }
+}
+
+/// `body`, or `{ header: X-Weight }`.
+fn weight_from(node: &Node, report: &mut Report<'_>) -> Option<WeightFrom> {
+    if !matches!(node.value, Value::Map(_)) {
+        let body = node.value == Value::Plain("body".to_owned());
+        if !body {
+            let message = format!("expected where the weight is, found {}", describe(node));
+            report.error(node.place, message, "write `{ header: X-Weight }`, or `body`");
+        }
+        return body.then_some(WeightFrom::Body);
+    }
+    let mut fields = Fields::of(node, "`weight_from`", report)?;
+    let header = fields.field("header", report, |node, report| {
+        let name = decode::text(node, report)?;
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let message = format!("`{}` is not the name of a header", decode::cut(&name));
+            report.error(node.place, message, "use letters, digits and `-`");
+            return None;
+        }
+        Some(name.to_lowercase())
+    });
+    fields.finish(&[], report);
+    if header.is_absent() {
+        let help = "write `{ header: X-Weight }`, or `body`";
+        report.error(node.place, "where does the answer say its weight?", help);
+    }
+    header.get().map(|header| WeightFrom::Header(header.value.clone()))
 }
 
 fn method(node: &Node, report: &mut Report<'_>) -> Option<String> {

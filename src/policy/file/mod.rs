@@ -4,6 +4,7 @@
 //! What needs two values to be seen together is `resolve`'s. Defaults are filled in there too, so
 //! that a missing key can still be told from a written one.
 
+mod agent;
 pub(crate) mod check;
 pub(crate) mod damping;
 pub(crate) mod database;
@@ -11,6 +12,7 @@ mod datagram;
 pub(crate) mod dns;
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod local;
 pub(crate) mod safety;
 pub(crate) mod server;
 pub(crate) mod service;
@@ -18,8 +20,8 @@ pub(crate) mod smtp;
 pub(crate) mod tls;
 
 use super::decode::{self, Field, Fields};
-use super::model::OnDown;
-use super::node::Node;
+use super::model::{ChecksNeeded, OnDown};
+use super::node::{Node, Value};
 use super::source::{At, Place, Report};
 
 use check::CheckEntry;
@@ -39,6 +41,7 @@ pub(crate) struct PolicyFile {
     pub(crate) safety: SafetySettings,
     pub(crate) real_servers: Field<Vec<At<RealServerEntry>>>,
     pub(crate) checks: Field<Vec<At<CheckEntry>>>,
+    pub(crate) checks_needed: Field<ChecksNeeded>,
 }
 
 impl PolicyFile {
@@ -67,6 +70,7 @@ impl PolicyFile {
                 decode::entries(node, "real servers", report, RealServerEntry::read)
             }),
             checks: fields.field("checks", report, check::read_list),
+            checks_needed: fields.field("checks_needed", report, checks_needed),
         };
         keys.finish(ELSEWHERE, report);
         policy.require(report);
@@ -96,6 +100,23 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["min_up", "at_floor", "return_at"], "under `health_floor`"),
     (&["deadline"], "under `drain`"),
 ];
+
+/// `all`, `any`, or a number.
+fn checks_needed(node: &Node, report: &mut Report<'_>) -> Option<ChecksNeeded> {
+    match &node.value {
+        Value::Plain(word) if word == "all" => Some(ChecksNeeded::All),
+        Value::Plain(word) if word == "any" => Some(ChecksNeeded::Any),
+        Value::Plain(word) if word.bytes().all(|byte| byte.is_ascii_digit()) => {
+            decode::number(node, 1..=check::MAX_CHECKS, report).map(ChecksNeeded::Count)
+        }
+        _ => {
+            let found = decode::describe(node);
+            let message = format!("expected `all`, `any` or a number of checks, found {found}");
+            report.error(node.place, message, "a real server is up when so many of them pass");
+            None
+        }
+    }
+}
 
 fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {
     let name = decode::text(node, report)?;

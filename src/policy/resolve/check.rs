@@ -1,7 +1,7 @@
 //! Checks: their timing, their question, and the target that each real server makes of them.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,20 @@ use std::time::Duration;
 use crate::health::Hysteresis;
 use crate::ipvs::model::Family;
 use crate::policy::decode::Field;
+use crate::policy::file::PolicyFile;
 use crate::policy::file::check::{CheckEntry, KindEntry};
 use crate::policy::file::http::{ExpectEntry, HttpEntry, HttpKind};
+use crate::policy::model::ChecksNeeded;
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::{
-    Check, CheckKind, GrpcCheck, HttpCheck, ProxyProtocol, SmtpCheck, Target, Timing,
+    Check, CheckKind, GrpcCheck, HttpCheck, ProxyProtocol, SmtpCheck, Target, Timing, WeightFrom,
 };
 
-use super::damping;
 use super::server::{Destinations, Server};
+use super::service::Service;
 use super::tls::{self, Authorities};
+use super::via::{self, Probe, Way};
+use super::{advice, damping};
 
 /// A check whose question is decided.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(super) struct Resolved<'f> {
     place: Place,
     check: Arc<Check>,
     timing: Timing,
+    is_via: bool,
 }
 
 /// The checks of a list, without those that are wrong.
@@ -38,8 +43,10 @@ pub(super) fn resolve<'f>(
     let resolved = |At { value: entry, place }: &'f At<CheckEntry>| {
         let timing = timing(entry, report);
         let kind = kind(entry, *place, authorities, report);
+        let fits = kind.as_ref().is_none_or(|kind| advice::fits(entry, kind, timing, report));
         let proxy_protocol = proxy_protocol(entry, kind.as_ref(), report);
-        if entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
+        let is_via = via::is_via(entry, kind.as_ref(), report);
+        if !fits || entry.port.is_bad() || entry.source.is_bad() || entry.interface.is_bad() {
             return None;
         }
         let check = Arc::new(Check {
@@ -47,8 +54,9 @@ pub(super) fn resolve<'f>(
             source: entry.source.get().map(|source| source.value),
             interface: entry.interface.get().map(|interface| interface.value.clone()),
             proxy_protocol: proxy_protocol?,
+            via: None,
         });
-        Some(Resolved { entry, place: *place, check, timing: timing? })
+        Some(Resolved { entry, place: *place, check, timing: timing?, is_via: is_via? })
     };
     entries.iter().filter_map(resolved).collect()
 }
@@ -58,7 +66,7 @@ fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
     if interval.is_bad() || fast_interval.is_bad() || timeout.is_bad() {
         return None;
     }
-    if rise.is_bad() || fall.is_bad() || entry.damping.is_bad() {
+    if rise.is_bad() || fall.is_bad() || entry.damping.is_bad() || entry.expires.is_bad() {
         return None;
     }
     let timing = Timing {
@@ -70,6 +78,7 @@ fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
             fall: fall.unwrap_or(const { NonZeroU32::new(3).expect("not 0") }),
         },
         damping: None,
+        expires: entry.expires.get().map(|expires| expires.value),
     };
     let timing = Timing { damping: damping::resolve(&entry.damping, timing, report), ..timing };
     compare_times(entry, timing, report).then_some(timing)
@@ -122,6 +131,9 @@ fn kind(
         KindEntry::Udp(udp) => Some(CheckKind::Udp(udp.clone())),
         KindEntry::Dns(dns) => super::dns::resolve(dns).map(CheckKind::Dns),
         KindEntry::Icmp => Some(CheckKind::Icmp),
+        KindEntry::Agent(agent) => Some(CheckKind::Agent(agent.clone())),
+        KindEntry::Exec(exec) => Some(CheckKind::Exec(exec.as_ref().clone())),
+        KindEntry::File(file) => Some(CheckKind::File(file.clone())),
         KindEntry::Database(database) => super::database::resolve(database),
         KindEntry::Http(http) => {
             let tls = match &http.tls {
@@ -188,7 +200,15 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
         report.error(body.place, "the answer to `HEAD` has no body", help);
         return None;
     }
+    let weight_from = http.weight_from.get();
+    if let (Some("HEAD"), Some(At { value: WeightFrom::Body, place })) =
+        (method.get().map(|method| method.value.as_str()), weight_from)
+    {
+        report.error(*place, "the answer to `HEAD` has no body", "use `GET`, or a header");
+        return None;
+    }
     let bad = [method, path, host].into_iter().any(Field::is_bad) || headers.is_bad();
+    let bad = bad || http.weight_from.is_bad();
     if bad || expect.status.is_bad() || expect.body.is_bad() || expect.headers.is_bad() {
         return None;
     }
@@ -201,23 +221,86 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
         status: expect.status.unwrap_or(vec![(200, 399)]),
         body: expect.body.unwrap_or(Vec::new()),
         response_headers: expect.headers.unwrap_or(Vec::new()),
+        weight_from: weight_from.map(|weight_from| weight_from.value.clone()),
     })
+}
+
+/// More checks cannot be needed than there are; of a policy without other errors.
+pub(super) fn needed_are_there(file: &PolicyFile, report: &mut Report<'_>) {
+    let Some(At { value: ChecksNeeded::Count(count), place }) = file.checks_needed.get() else {
+        return;
+    };
+    let all = file.checks.get().map_or(0, |checks| {
+        checks.value.iter().filter(|check| !check.value.kind.is_advisor()).count()
+    });
+    if *count as usize > all {
+        let message = format!("{count} checks needed, but there are {all}");
+        report.error(*place, message, "no real server could ever be up: write fewer, or `all`");
+    }
 }
 
 /// What is probed for each real server.
 pub(super) fn targets(
     checks: &[Resolved<'_>],
+    services: &[Service],
     servers: &[Server<'_>],
     destinations: &Destinations,
     report: &mut Report<'_>,
-) -> Vec<Vec<Target>> {
+) -> Vec<Vec<Probe>> {
+    let mut vips = |check: &Resolved<'_>| match check.is_via {
+        true => via::vips(check.entry, check.place, services, report),
+        false => Vec::new(),
+    };
+    let vips: Vec<_> = checks.iter().map(&mut vips).collect();
     let mut of_server = |(index, server)| {
-        checks
-            .iter()
-            .filter_map(|check| target(check, server, index, destinations, report))
-            .collect()
+        let mut probes = Vec::new();
+        for (check, vips) in checks.iter().zip(&vips) {
+            if check.is_via {
+                probes.extend(through(check, vips, server, index, destinations, report));
+            } else {
+                let target = target(check, server, index, destinations, report);
+                probes.extend(target.map(|target| Probe { target, way: None }));
+            }
+        }
+        probes
     };
     servers.iter().enumerate().map(&mut of_server).collect()
+}
+
+/// One target for each virtual address that the check goes through.
+fn through(
+    resolved: &Resolved<'_>,
+    vips: &[(usize, SocketAddr)],
+    server: &Server<'_>,
+    index: usize,
+    destinations: &Destinations,
+    report: &mut Report<'_>,
+) -> Vec<Probe> {
+    let Resolved { entry, check, timing, .. } = resolved;
+    let mut probes = Vec::new();
+    for (service, vip) in vips {
+        if !reaches(entry, vip.ip(), report) {
+            continue;
+        }
+        let declared = destinations[*service].get(index).copied().flatten();
+        let Some(declared) = declared else { continue };
+        let address = SocketAddr::new(server.address(), vip.port());
+        let target = Target { address, check: check.clone(), timing: *timing };
+        probes.push(Probe { target, way: Some(Way::new(*vip, &declared)) });
+    }
+    probes
+}
+
+/// Whether the source that a check says, if it says one, is of the family of an address.
+fn reaches(entry: &CheckEntry, address: IpAddr, report: &mut Report<'_>) -> bool {
+    let Some(source) = entry.source.get() else { return true };
+    if Family::of(source.value) == Family::of(address) {
+        return true;
+    }
+    let message = format!("source `{}` cannot reach `{address}`", source.value);
+    let help = "they are of two address families: write a policy for each";
+    report.error(source.place, message, help);
+    false
 }
 
 fn target(
@@ -227,23 +310,37 @@ fn target(
     destinations: &Destinations,
     report: &mut Report<'_>,
 ) -> Option<Target> {
-    let Resolved { entry, place, check, timing } = resolved;
+    let Resolved { entry, place, check, timing, .. } = resolved;
     let address = server.entry.check_address.unwrap_or(server.address());
-    if let Some(source) = entry.source.get()
-        && Family::of(source.value) != Family::of(address)
-    {
-        let message = format!("source `{}` cannot reach `{address}`", source.value);
-        let help = "they are of two address families: write a policy for each";
-        report.error(source.place, message, help);
+    if !reaches(entry, address, report) {
         return None;
     }
     let port = match (server.entry.check_port.get(), entry.port.get()) {
-        _ if !check.kind.has_port() => 0,
+        // The agent's is its own.
+        (_, Some(port)) if check.kind.is_advisor() => port.value,
+        (None, None) if matches!(check.kind, CheckKind::Exec(_)) => told_port(index, destinations),
+        _ if !check.kind.has_port() && !matches!(check.kind, CheckKind::Exec(_)) => 0,
         (Some(port), _) | (None, Some(port)) => port.value,
         (None, None) => destination_port(index, destinations, *place, report)?,
     };
     let address = SocketAddr::new(address, port);
     Some(Target { address, check: check.clone(), timing: *timing })
+}
+
+/// The port that a program is told: that of the real server, where it has one; else 0.
+fn told_port(index: usize, destinations: &Destinations) -> u16 {
+    match ports(index, destinations).as_deref() {
+        Some([port]) => *port,
+        _ => 0,
+    }
+}
+
+/// The ports that a real server has in the services of the policy; `None` where one is in doubt.
+fn ports(index: usize, destinations: &Destinations) -> Option<Vec<u16>> {
+    let ports = destinations.iter().map(|of_service| of_service.get(index).copied().flatten());
+    let ports: Option<BTreeSet<u16>> =
+        ports.map(|destination| Some(destination?.key.port)).collect();
+    Some(ports?.into_iter().collect())
 }
 
 /// The port that a real server has in every service of the policy.
@@ -253,10 +350,7 @@ fn destination_port(
     at: Place,
     report: &mut Report<'_>,
 ) -> Option<u16> {
-    let ports = destinations.iter().map(|of_service| of_service.get(index).copied().flatten());
-    let ports: Option<BTreeSet<u16>> =
-        ports.map(|destination| Some(destination?.key.port)).collect();
-    let ports: Vec<u16> = ports?.into_iter().collect();
+    let ports = ports(index, destinations)?;
     let message = match ports.as_slice() {
         [port] if *port != 0 => return Some(*port),
         [] => return None,

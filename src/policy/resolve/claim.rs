@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::ipvs::model::ServiceKey;
+use crate::ipvs::private;
 use crate::policy::file::PolicyFile;
+use crate::policy::file::check::CheckEntry;
 use crate::policy::problem::Location;
-use crate::policy::source::Report;
+use crate::policy::source::{At, Report};
 
 /// Names and virtual services taken so far, in all files.
 #[derive(Debug, Default)]
@@ -32,6 +34,12 @@ impl Claims {
     pub(super) fn services(&mut self, name: &str, file: &PolicyFile, report: &mut Report<'_>) {
         for entry in file.services.get().iter().flat_map(|entries| &entries.value) {
             let key = &entry.value.key;
+            if key.value.is_private() {
+                let message =
+                    format!("`{}` is one of the marks that pointsman uses itself", key.value);
+                report.error(key.place, message, "use a mark outside 0x706d0000 to 0x706dffff");
+                continue;
+            }
             match self.services.get(&key.value) {
                 Some((owner, first)) => {
                     let message = match owner == name {
@@ -59,11 +67,12 @@ const MAX_PRODUCTS: usize = 200_000;
 pub(super) struct Room {
     destinations: usize,
     targets: usize,
+    ways: usize,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { destinations: MAX_PRODUCTS, targets: MAX_PRODUCTS }
+        Self { destinations: MAX_PRODUCTS, targets: MAX_PRODUCTS, ways: private::MOST }
     }
 }
 
@@ -73,16 +82,28 @@ impl Room {
         let services = file.services.get().map_or(0, |entries| entries.value.len());
         let servers = file.real_servers.get().map_or(0, |entries| entries.value.len());
         let checks = file.checks.get().map_or(0, |entries| entries.value.len());
-        for (left, factor, what, parts) in [
-            (&mut self.destinations, services, "destinations", "virtual services"),
-            (&mut self.targets, checks, "targets to probe", "checks"),
+        let is_via = |check: &&At<CheckEntry>| !check.value.via.is_absent();
+        let entries = file.checks.get().map_or(&[][..], |entries| &entries.value);
+        let ways = services.saturating_mul(entries.iter().filter(is_via).count());
+        let (destinations, targets, most) =
+            (&mut self.destinations, &mut self.targets, MAX_PRODUCTS);
+        for (left, factor, what, parts, most) in [
+            (destinations, services, "destinations", "virtual services", most),
+            (targets, checks + ways, "targets to probe", "checks", most),
+            (
+                &mut self.ways,
+                ways,
+                "ways through virtual addresses",
+                "of `via: vip`",
+                private::MOST,
+            ),
         ] {
             match left.checked_sub(servers.saturating_mul(factor)) {
                 Some(rest) => *left = rest,
                 None => {
                     let message = format!(
                         "{servers} real servers with {factor} {parts} bring all policies above \
-                         {MAX_PRODUCTS} {what}"
+                         {most} {what}"
                     );
                     report.error(file.place, message, "no director can hold that many");
                     return false;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ipvs::model::{ServiceConfig, ServiceKey};
 use crate::policy::file::PolicyFile;
 use crate::policy::file::check::{CheckEntry, KindEntry};
-use crate::policy::model::{OnDown, Policy, VirtualService};
+use crate::policy::model::{ChecksNeeded, OnDown, Policy, VirtualService};
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::UdpCheck;
 
@@ -21,6 +21,7 @@ const SYN_AGAIN: Duration = Duration::from_secs(1);
 pub(super) fn policy(file: &PolicyFile, policy: &Policy, report: &mut Report<'_>) {
     redundancy(file, policy, report);
     checks(file, report);
+    needed(file, report);
     weights(file, policy, report);
     persistence(file, policy, report);
     every_port(file, policy, report);
@@ -50,16 +51,41 @@ fn checks(file: &PolicyFile, report: &mut Report<'_>) {
         report.lint(file.place, "no checks: its real servers always count as up", help);
         return;
     };
-    for At { value: entry, place } in &checks.value {
+    let is_agent = |check: &At<CheckEntry>| check.value.kind.is_advisor();
+    if let [first, ..] = checks.value.as_slice()
+        && checks.value.iter().all(is_agent)
+    {
+        let message = "no checks but agents: its real servers always count as up";
+        report.lint(first.place, message, "an agent advises; add a check that can fail");
+    }
+    for At { value: entry, .. } in &checks.value {
         one_lost_packet(entry, report);
-        silence(entry, *place, report);
     }
 }
 
-fn silence(entry: &CheckEntry, at: Place, report: &mut Report<'_>) {
-    if let KindEntry::Udp(UdpCheck { expect: None, .. }) = entry.kind {
-        let message = "a udp check without `expect`: a machine that is switched off passes, too";
-        report.lint(at, message, "add `expect:`, or use a protocol that is answered");
+/// What `checks_needed` makes of the checks.
+fn needed(file: &PolicyFile, report: &mut Report<'_>) {
+    let checks = file.checks.get().map_or(&[][..], |checks| &checks.value);
+    let checks: Vec<_> = checks.iter().filter(|check| !check.value.kind.is_advisor()).collect();
+    let needed = file.checks_needed.unwrap_or(ChecksNeeded::All).of(checks.len());
+    let silent = |check: &&&At<CheckEntry>| {
+        matches!(check.value.kind, KindEntry::Udp(UdpCheck { expect: None, .. }))
+    };
+    let pings = checks.iter().filter(|check| matches!(check.value.kind, KindEntry::Icmp)).count();
+    if needed <= checks.iter().filter(silent).count() {
+        for check in checks.iter().filter(silent) {
+            let message =
+                "a udp check without `expect`: a machine that is switched off passes, too";
+            report.lint(check.place, message, "add `expect:`, or a check that is answered");
+        }
+    }
+    let Some(written) = file.checks_needed.get() else { return };
+    if checks.len() < 2 {
+        let message = "`checks_needed` without several checks: it does nothing";
+        report.lint(written.place, message, "leave it out, or add checks");
+    } else if needed <= pings {
+        let message = "a machine that answers a ping is up, whatever its service does";
+        report.lint(written.place, message, "ask for more checks, or leave `icmp` out");
     }
 }
 

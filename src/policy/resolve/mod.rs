@@ -4,6 +4,7 @@
 //! problems of all files are found in one go; what follows only from a problem already reported
 //! is not reported again.
 
+mod advice;
 mod check;
 mod claim;
 mod damping;
@@ -15,12 +16,14 @@ mod server;
 mod service;
 mod sorry;
 mod tls;
+mod via;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decode::Field;
 use super::file::PolicyFile;
-use super::model::{OnDown, Policy, PolicySet, RealServer, TargetId};
+use super::model::{ChecksNeeded, OnDown, Policy, PolicySet, PrivateService, RealServer, TargetId};
 use super::node::{self, Node};
 use super::problem::{self, Problem};
 use super::source::{Place, Report, Source};
@@ -29,6 +32,7 @@ use crate::probe::target::{Check, Target};
 use claim::{Claims, Room};
 use tls::Authorities;
 pub(crate) use tls::ReadFile;
+use via::Probe;
 
 /// Reads and resolves files; the set is complete only when no problem is an error.
 pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
@@ -52,6 +56,7 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
             // What is left of a policy with an error in it may be incomplete.
             if report.errors() == before {
                 server::tunnel_is_used(&file, &mut report);
+                check::needed_are_there(&file, &mut report);
                 lint::policy(&file, &draft.policy, &mut report);
                 drafts.push(draft);
             }
@@ -68,8 +73,9 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
 #[derive(Debug)]
 struct Draft {
     policy: Policy,
-    targets: Vec<Vec<Target>>,
-    sorry_targets: Vec<Target>,
+    targets: Vec<Vec<Probe>>,
+    checks_needed: ChecksNeeded,
+    sorry_targets: Vec<Probe>,
 }
 
 fn documents(report: &mut Report<'_>) -> Vec<Node> {
@@ -102,8 +108,9 @@ fn draft(
     let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
-    let targets = check::targets(&checks, &servers, &destinations, report);
-    let sorry = sorry::resolve(file, (&services, &servers), authorities, report);
+    let targets = check::targets(&checks, &services, &servers, &destinations, report);
+    let checks_needed = file.checks_needed.unwrap_or(ChecksNeeded::All);
+    let sorry = sorry::resolve(file, (&services, &destinations), authorities, report);
     let health_floor = safety::health_floor(file, servers.len(), report);
     let sysctl = |name: &str| authorities.sysctl(name);
     safety::lint(file, (&services, &servers), sysctl, report);
@@ -111,6 +118,8 @@ fn draft(
         name: server.name(),
         address: server.address(),
         targets: Vec::new(),
+        needed: 0,
+        advisors: Vec::new(),
     });
     let policy = Policy {
         name,
@@ -121,13 +130,14 @@ fn draft(
         health_floor,
         sorry_server: sorry.server,
     };
-    Draft { policy, targets, sorry_targets: sorry.targets }
+    Draft { policy, targets, checks_needed, sorry_targets: sorry.targets }
 }
 
-fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
+fn assemble(mut drafts: Vec<Draft>, hash: String) -> PolicySet {
+    let private = mark(&mut drafts);
     let of_draft = |draft: &Draft| {
         let own = draft.targets.iter().flatten();
-        own.chain(&draft.sorry_targets).cloned().collect::<Vec<_>>()
+        own.chain(&draft.sorry_targets).map(|probe| probe.target.clone()).collect::<Vec<_>>()
     };
     let mut targets: Vec<Target> = drafts.iter().flat_map(of_draft).collect();
     targets.sort_unstable();
@@ -139,17 +149,43 @@ fn assemble(drafts: Vec<Draft>, hash: String) -> PolicySet {
     };
     let policies = drafts
         .into_iter()
-        .map(|Draft { mut policy, targets, sorry_targets }| {
-            let sorry = policy.sorry_server.iter_mut().zip([&sorry_targets]);
-            for (server, targets) in policy.real_servers.iter_mut().zip(&targets).chain(sorry) {
-                server.targets = targets.iter().map(id).collect();
-                server.targets.sort_unstable();
-                server.targets.dedup();
+        .map(|Draft { mut policy, targets, checks_needed, sorry_targets }| {
+            let give = |server: &mut RealServer, probes: &[Probe], needed: ChecksNeeded| {
+                let targets = || probes.iter().map(|probe| &probe.target);
+                let ids = |advise: bool| {
+                    let is_meant = |one: &&Target| one.check.kind.is_advisor() == advise;
+                    let ids: BTreeSet<TargetId> = targets().filter(is_meant).map(id).collect();
+                    ids.into_iter().collect()
+                };
+                server.targets = ids(false);
+                server.advisors = ids(true);
+                server.needed = needed.of(server.targets.len());
+            };
+            for (server, targets) in policy.real_servers.iter_mut().zip(&targets) {
+                give(server, targets, checks_needed);
+            }
+            if let Some(sorry) = &mut policy.sorry_server {
+                give(sorry, &sorry_targets, ChecksNeeded::All);
             }
             policy
         })
         .collect();
-    PolicySet { policies, targets, hash }
+    PolicySet { policies, targets, private, hash }
+}
+
+/// Decides on the ways through virtual addresses, of all policies together.
+fn mark(drafts: &mut [Draft]) -> Vec<PrivateService> {
+    let (mut probes, mut policies) = (Vec::new(), Vec::new());
+    for draft in drafts {
+        let name: Arc<str> = Arc::from(draft.policy.name.as_str());
+        for probe in draft.targets.iter_mut().flatten().chain(&mut draft.sorry_targets) {
+            if probe.way.is_some() {
+                probes.push(probe);
+                policies.push(Arc::clone(&name));
+            }
+        }
+    }
+    via::mark(probes, policies)
 }
 
 /// Lets equal checks be one value in memory.

@@ -4,7 +4,7 @@ use super::Source;
 use super::format::{Kind, Labels, Page};
 use super::process::flag;
 use crate::health::Health;
-use crate::policy::model::{Policy, RealServer};
+use crate::policy::model::{Policy, RealServer, TargetId};
 use crate::probe::slot::Slot;
 
 pub(super) fn write(source: &Source<'_>, page: &mut Page) {
@@ -33,7 +33,7 @@ fn servers<'a>(source: &Source<'a>) -> impl Iterator<Item = (&'a Policy, &'a Rea
 fn real_servers(source: &Source<'_>, page: &mut Page) {
     let snapshot = source.snapshot;
     let help =
-        "1 if all checks of the real server say so, 0 if it is down; absent without a verdict";
+        "1 if the real server is up by its checks, 0 if it is down; absent without a verdict";
     let mut family = page.family(Kind::Gauge, "pointsman_real_server_up", help);
     for (_, server, labels) in servers(source) {
         match snapshot.view.real_server(server).health {
@@ -91,11 +91,10 @@ fn checks(source: &Source<'_>, page: &mut Page) {
     let slots = &source.snapshot.slots;
     let all: Vec<(Labels, &Slot)> = servers(source)
         .flat_map(|(_, server, labels)| {
-            let names = set.check_names(server);
-            let slot = |(id, name): (&crate::policy::model::TargetId, String)| {
+            let labelled = |(id, name): (TargetId, String)| {
                 (labels.and("check", &name), &slots[id.0 as usize])
             };
-            server.targets.iter().zip(names).map(slot).collect::<Vec<_>>()
+            set.check_names(server).into_iter().map(labelled).collect::<Vec<_>>()
         })
         .collect();
     let help = "1 if the check of the real server passes its rise and fall, 0 if it is down; absent without a verdict";

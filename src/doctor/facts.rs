@@ -1,0 +1,206 @@
+//! What is known of a machine, as a value. What could not be seen says why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipvs::model::{SyncDaemon, Table, Timeouts};
+
+/// Something seen, or why it cannot be seen.
+pub type Seen<T> = Result<T, String>;
+
+/// A machine, in one network namespace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facts {
+    /// The network namespace, if it was named.
+    pub netns: Option<String>,
+    /// Set if there are no policies to judge by.
+    pub bad_policies: Option<BadPolicies>,
+    /// The kernel's release, such as `6.1.0-18-amd64`.
+    pub release: String,
+    /// The kernel's modules.
+    pub modules: Modules,
+    /// Values of `/proc/sys` by the names that sysctl(8) gives them.
+    pub sysctls: BTreeMap<String, String>,
+    /// Network interfaces; or why they are not known.
+    pub interfaces: Seen<Vec<Interface>>,
+    /// The interface of the default route for IPv4.
+    pub default_route: Option<String>,
+    /// Virtual addresses of the policies that a route makes this machine's own, although no
+    /// interface that is up has them.
+    pub routed_here: BTreeSet<IpAddr>,
+    /// The table, and what belongs to it.
+    pub ipvs: Seen<IpvsFacts>,
+    /// The daemon on the socket.
+    pub daemon: Daemon,
+    /// The daemon's process, if it runs and can be seen.
+    pub process: Option<Process>,
+    /// All other processes in this network namespace, or in one that cannot be seen.
+    pub processes: Vec<OtherProcess>,
+    /// The state directory.
+    pub state: StateDirectory,
+}
+
+/// Policies that cannot be used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BadPolicies {
+    /// Where they are.
+    pub path: String,
+    /// How many problems they have.
+    pub problems: usize,
+}
+
+/// Kernel modules, by names with underscores.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Modules {
+    /// In the kernel now, loaded or built in.
+    pub present: BTreeSet<String>,
+    /// Those of IPVS that can be loaded.
+    pub loadable: Seen<BTreeSet<String>>,
+    /// Whether modules can be loaded at all (`kernel.modules_disabled`).
+    pub locked: bool,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Its addresses, with prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// What netlink says of IPVS.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct IpvsFacts {
+    /// The table.
+    pub table: Table,
+    /// How long connections are remembered.
+    pub timeouts: Timeouts,
+    /// Connection synchronisation.
+    pub sync: Vec<SyncDaemon>,
+}
+
+/// Who answers on the socket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Daemon {
+    /// Nobody, and why.
+    Absent(String),
+    /// Somebody who does not tell, and why.
+    Silent(String),
+    /// A daemon.
+    Running {
+        /// Its process id.
+        pid: u32,
+        /// Whether it only rehearses.
+        dry_run: bool,
+        /// `kernel` or `memory`.
+        ipvs: String,
+        /// What it says needs an operator.
+        degraded: Vec<String>,
+    },
+}
+
+/// What a process may do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Effective capabilities, a bit each.
+    pub capabilities: u64,
+    /// Its groups.
+    pub groups: BTreeSet<u32>,
+    /// The hard limit of open files.
+    pub open_files: Option<u64>,
+}
+
+/// Another process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OtherProcess {
+    /// Its id.
+    pub pid: u32,
+    /// Its name, at most 15 letters of it.
+    pub name: String,
+    /// Whether it is a `pointsman run` that writes.
+    pub pointsman: bool,
+}
+
+/// The state directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StateDirectory {
+    /// Its path.
+    pub path: String,
+    /// What is there.
+    pub state: DirectoryState,
+}
+
+/// What is in the place of the state directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DirectoryState {
+    /// Nothing; the daemon makes it.
+    Missing,
+    /// A directory.
+    Directory {
+        /// Whether this process may write there.
+        writable: bool,
+        /// Whether what is there is gone after a boot, and why.
+        volatile: Option<String>,
+    },
+    /// Something else.
+    NotADirectory,
+}
+
+impl Facts {
+    /// A value of `/proc/sys`.
+    pub fn sysctl(&self, name: &str) -> Option<&str> {
+        self.sysctls.get(name).map(String::as_str)
+    }
+
+    /// The same as a number; the first one where there are several.
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.sysctl(name)?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Whether the kernel is older than this version.
+    pub fn kernel_before(&self, major: u32, minor: u32) -> bool {
+        let mut parts = self.release.split(|it: char| !it.is_ascii_digit());
+        let mut next = || parts.next().and_then(|part| part.parse::<u32>().ok());
+        matches!((next(), next()), (Some(a), Some(b)) if (a, b) < (major, minor))
+    }
+
+    /// A command for this network namespace.
+    pub fn here(&self, command: &str) -> String {
+        match &self.netns {
+            None => command.to_owned(),
+            Some(name) => format!("ip netns exec {name} {command}"),
+        }
+    }
+
+    /// The command that sets a value of `/proc/sys`.
+    pub fn set(&self, name: &str, value: impl std::fmt::Display) -> String {
+        self.here(&format!("sysctl -w {name}={value}"))
+    }
+
+    /// Interfaces other than `lo`; none where they are not known.
+    pub fn wires(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().flatten().filter(|it| it.name != "lo")
+    }
+
+    /// The interface that holds this address.
+    pub fn holder(&self, address: IpAddr) -> Option<&Interface> {
+        let holds = |it: &&Interface| it.addresses.iter().any(|(own, _)| *own == address);
+        self.interfaces.iter().flatten().find(holds)
+    }
+
+    /// Whether packets to this address are for this machine.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.holder(address).is_some_and(|it| it.up) || self.routed_here.contains(&address)
+    }
+
+    /// Whether a process of one of these names runs; the first of them.
+    pub fn running<'a>(&'a self, names: &[&str]) -> Option<&'a OtherProcess> {
+        self.processes.iter().find(|it| names.contains(&it.name.as_str()))
+    }
+}

@@ -1,0 +1,105 @@
+//! Packets to the virtual addresses are for this machine.
+
+use std::net::IpAddr;
+
+use super::{Case, Finding, Severity, some};
+use crate::doctor::facts::{Facts, Interface};
+use crate::ipvs::model::ServiceKey;
+
+/// Programs that move addresses between machines.
+pub(super) const MOVERS: [&str; 4] = ["keepalived", "pacemakerd", "ucarp", "vrrpd"];
+
+pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
+    let mut findings = match &case.facts.interfaces {
+        Err(reason) => vec![Finding::unseen("virtual-address", "virtual addresses", reason)],
+        Ok(_) => held(case),
+    };
+    findings.extend(marks(case));
+    findings
+}
+
+fn held(case: &Case<'_>) -> Vec<Finding> {
+    let addresses = case.addresses().into_iter();
+    addresses.map(|(address, policy)| virtual_address(case.facts, address, policy)).collect()
+}
+
+fn virtual_address(facts: &Facts, address: IpAddr, policy: &str) -> Finding {
+    const ID: &str = "virtual-address";
+    let subject = address.to_string();
+    match facts.holder(address) {
+        Some(Interface { name, up: true, .. }) => {
+            return Finding::ok(ID, subject, format!("on {name}"));
+        }
+        Some(_) if facts.is_local(address) => {}
+        Some(Interface { name, .. }) => {
+            return Finding::new(Severity::Error, ID, subject)
+                .is(format!("on {name}, which is down"))
+                .should("on an interface that is up")
+                .why(format!(
+                    "so it is no address of this machine: policy {policy} gets no packets"
+                ))
+                .run(facts.here(&format!("ip link set {name} up")));
+        }
+        None => {}
+    }
+    if facts.is_local(address) {
+        return Finding::ok(ID, subject, "a local route makes it this machine's");
+    }
+    let mover = facts.running(&MOVERS);
+    let absent = |severity| Finding::new(severity, ID, subject.clone()).is("not on this machine");
+    match mover {
+        Some(mover) => absent(Severity::Note)
+            .should(format!("where {} puts it", mover.name))
+            .why(format!("policy {policy} serves it here only while this machine holds it")),
+        None => absent(Severity::Error)
+            .should("an address of this machine")
+            .why(format!(
+                "IPVS sees only packets that are for this machine: policy {policy} gets none"
+            ))
+            .run(facts.here(&format!(
+                "ip addr add {} dev {}",
+                whole(address),
+                place(facts, address)
+            ))),
+    }
+}
+
+fn whole(address: IpAddr) -> String {
+    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+}
+
+/// The interface on whose network the address is, else that of the default route, else any.
+fn place(facts: &Facts, address: IpAddr) -> &str {
+    let mut wires = facts.wires();
+    let on_its_network =
+        |it: &&Interface| it.addresses.iter().any(|(own, length)| shares(*own, address, *length));
+    let found = wires.find(on_its_network).map(|it| it.name.as_str());
+    let first = || facts.wires().find(|it| it.up).map(|it| it.name.as_str());
+    found.or(facts.default_route.as_deref()).or_else(first).unwrap_or("lo")
+}
+
+/// Whether two addresses share so many leading bits.
+fn shares(one: IpAddr, other: IpAddr, length: u8) -> bool {
+    let (difference, bits) = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => ((one.to_bits() ^ other.to_bits()).into(), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
+        _ => return false,
+    };
+    let rest = u32::from(length.min(bits)).abs_diff(bits.into());
+    u128::checked_shr(difference, rest).unwrap_or(0) == 0
+}
+
+/// Who sets firewall marks cannot be seen without speaking the firewall's own language.
+fn marks(case: &Case<'_>) -> Option<Finding> {
+    let mut marks: Vec<ServiceKey> = case.services().map(|(_, service)| service.key).collect();
+    marks.retain(|key| matches!(key, ServiceKey::Fwmark { .. }));
+    if marks.is_empty() {
+        return None;
+    }
+    Some(
+        Finding::unseen("firewall-mark", some(&marks), "firewall rules are not read")
+            .should("a rule in PREROUTING (mangle) that sets the mark, on packets for this machine")
+            .why("without the mark no packet is the service's")
+            .run(case.facts.here("nft list ruleset")),
+    )
+}

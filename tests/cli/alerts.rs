@@ -1,0 +1,244 @@
+//! Alerts by mail, webhook and command, from a daemon and from `alert-test`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::Value;
+
+use crate::backend::Backend;
+use crate::daemon::Daemon;
+use crate::scratch::{DEADLINE, Scratch, finish, pointsman, within};
+
+/// A server that takes what it is told, until the test ends.
+struct Post {
+    address: SocketAddr,
+    taken: Arc<Mutex<Vec<String>>>,
+}
+
+impl Post {
+    fn start(listener: TcpListener, take: fn(TcpStream) -> std::io::Result<String>) -> Self {
+        let address = listener.local_addr().unwrap();
+        let taken = Arc::<Mutex<Vec<String>>>::default();
+        let into = Arc::clone(&taken);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if let Ok(text) = take(stream) {
+                    into.lock().unwrap().push(text);
+                }
+            }
+        });
+        Self { address, taken }
+    }
+
+    fn mail() -> Self {
+        Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), take_mail)
+    }
+
+    fn web() -> Self {
+        Self::start(TcpListener::bind("127.0.0.1:0").unwrap(), take_request)
+    }
+
+    #[track_caller]
+    fn wait(&self, number: usize) -> String {
+        let found = within(DEADLINE, || self.taken.lock().unwrap().len() >= number);
+        let taken = self.taken.lock().unwrap();
+        assert!(found, "{} of {number}: {taken:?}", taken.len());
+        taken[number - 1].clone()
+    }
+}
+
+/// Speaks as much SMTP as a client needs; what is taken is the envelope and the mail.
+fn take_mail(mut stream: TcpStream) -> std::io::Result<String> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut taken = String::new();
+    stream.write_all(b"220 test ESMTP\r\n")?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        taken += &line;
+        let answer = match line.get(..4).unwrap_or_default() {
+            "EHLO" => "250-test\r\n250 SMTPUTF8\r\n",
+            "DATA" => {
+                stream.write_all(b"354 go on\r\n")?;
+                while !taken.ends_with("\r\n.\r\n") {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line)? == 0 {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
+                    }
+                    taken += &line;
+                }
+                stream.write_all(b"250 taken\r\n")?;
+                return Ok(taken);
+            }
+            "" => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => "250 well\r\n",
+        };
+        stream.write_all(answer.as_bytes())?;
+    }
+}
+
+fn take_request(mut stream: TcpStream) -> std::io::Result<String> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.unwrap().parse().unwrap()];
+    reader.read_exact(&mut body)?;
+    stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")?;
+    Ok(head + &String::from_utf8(body).unwrap())
+}
+
+struct Office {
+    scratch: Scratch,
+    file: PathBuf,
+}
+
+impl Office {
+    fn new(backends: &[Backend], receivers: &str) -> Self {
+        let scratch = Scratch::with(backends);
+        let file = scratch.path("alerts.yaml");
+        fs::write(&file, format!("receivers:\n{receivers}")).unwrap();
+        let key = scratch.path("key");
+        fs::write(&key, "secret\n").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        Self { scratch, file }
+    }
+
+    fn daemon(&self) -> Daemon<'_> {
+        Daemon::start_with(&self.scratch, |command| _ = command.arg("--alerts").arg(&self.file))
+    }
+}
+
+fn mail(address: SocketAddr) -> String {
+    format!(
+        "  - name: admin
+    mail: {{ to: [admin@example.net], from: lvs@example.net, server: 127.0.0.1, port: {} }}
+    wait: 2s
+    interval: 0s
+",
+        address.port()
+    )
+}
+
+#[test]
+fn a_rack_is_one_mail_and_its_return_another() {
+    let backends: Vec<Backend> = (0..4).map(|_| Backend::start()).collect();
+    let (post, web) = (Post::mail(), Post::web());
+    let chat = format!(
+        "  - name: chat
+    webhook:
+      url: http://{}/hook?a=b
+      headers: {{ X-Channel: lvs }}
+      secret_file: key
+    wait: 2s
+    interval: 0s
+",
+        web.address
+    );
+    let office = Office::new(&backends, &(mail(post.address) + &chat));
+    let daemon = office.daemon();
+    daemon.wait_up(4);
+    backends[..2].iter().for_each(|backend| backend.answer(503));
+    let text = post.wait(1);
+    assert!(text.contains("RCPT TO:<admin@example.net>"), "{text}");
+    assert!(text.contains("Auto-Submitted: auto-generated"), "{text}");
+    assert!(text.contains("2 problems"), "{text}");
+    for backend in &backends[..2] {
+        let line = format!("{} of www is down: status 503", backend.address);
+        assert!(text.contains(&line), "{text}");
+    }
+    let request = web.wait(1);
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("x-channel: lvs\r\n"), "{head}");
+    let header = |name: &str| {
+        let prefix = format!("{name}: ");
+        head.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap().to_owned()
+    };
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"secret");
+    let signed = format!("{}.{body}", header("x-pointsman-timestamp"));
+    let signature = header("x-pointsman-signature");
+    let signature = signature.strip_prefix("sha256=").unwrap();
+    let bytes: Vec<u8> = (0..signature.len() / 2)
+        .map(|at| u8::from_str_radix(&signature[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    ring::hmac::verify(&key, signed.as_bytes(), &bytes).unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["status"], "firing");
+    assert_eq!(body["problems"].as_array().unwrap().len(), 2);
+    assert_eq!(body["problems"][0]["policy"], "www");
+
+    backends[..2].iter().for_each(|backend| backend.answer(200));
+    daemon.wait_up(4);
+    let text = post.wait(2);
+    assert!(text.contains("2 resolved") && text.contains("Over:"), "{text}");
+    daemon.stop();
+}
+
+#[test]
+fn a_dead_mail_server_delays_a_mail_and_loses_none() {
+    let backends = [Backend::start(), Backend::start()];
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = dead.local_addr().unwrap();
+    drop(dead);
+    let office = Office::new(&backends, &mail(address));
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    backends[0].answer(503);
+    daemon.wait_log("cannot deliver an alert; it waits and is tried again");
+    let record = office.scratch.state().join("alerts-memory.json");
+    assert!(within(DEADLINE, || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"))));
+    daemon.kill();
+
+    let post = Post::start(TcpListener::bind(address).unwrap(), take_mail);
+    let daemon = office.daemon();
+    let text = post.wait(1);
+    assert!(text.contains(&format!("{} of www is down", backends[0].address)), "{text}");
+    // It goes on where it was: what was told is not told again, and what is over is.
+    backends[0].answer(200);
+    daemon.wait_up(2);
+    let text = post.wait(2);
+    assert!(text.contains("resolved: "), "{text}");
+    assert_eq!(post.taken.lock().unwrap().len(), 2);
+    daemon.stop();
+}
+
+#[test]
+fn a_test_tells_each_receiver_and_what_came_of_it() {
+    let post = Post::mail();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let office = Office::new(
+        &[Backend::start()],
+        &format!(
+            "{}  - {{ name: script, command: [/bin/sh, -c, 'exit 7'] }}\n  - {{ name: chat, \
+             webhook: {{ url: 'http://{dead}/' }} }}\n",
+            mail(post.address)
+        ),
+    );
+    let test = |names: &[&str]| {
+        let mut command = pointsman(&["alert-test", "--alerts"]);
+        command.arg(&office.file).args(names);
+        finish(command)
+    };
+    let finished = test(&["admin"]).exit(0);
+    assert_eq!(finished.stdout, "admin: delivered\n");
+    assert!(post.wait(1).contains("nothing is wrong"));
+    let finished = test(&[]).exit(1);
+    let lines: Vec<&str> = finished.stdout.lines().collect();
+    assert_eq!(lines[..2], ["admin: delivered", "script: FAILED: ended with exit status 7"]);
+    assert!(lines[2].contains("Connection refused"), "{lines:?}");
+    let finished = test(&["nobody"]).exit(2);
+    assert!(finished.stderr.contains("there are: admin, script, chat"), "{finished:?}");
+    fs::write(&office.file, "receivers: [{ name: a }]").unwrap();
+    let finished = test(&[]).exit(2);
+    assert!(finished.stderr.contains("alerts.yaml:1:13"), "{finished:?}");
+}
