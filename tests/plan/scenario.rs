@@ -202,9 +202,10 @@ fn table(blocks: Vec<Block>) -> Table {
         .map(|(key, config, declared)| {
             let destination = |(one, connections): &(DeclaredDestination, u32)| {
                 let connections = Connections { active: *connections, ..Connections::default() };
-                (one.key, Destination { config: one.config, connections })
+                (one.key, Destination { connections, ..Destination::new(one.config) })
             };
-            (key, Service { config, destinations: declared.iter().map(destination).collect() })
+            let destinations = declared.iter().map(destination).collect();
+            (key, Service { destinations, ..Service::new(config) })
         })
         .collect()
 }
