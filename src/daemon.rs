@@ -226,7 +226,17 @@ pub async fn run<P: Prober>(
         tokio::spawn(notify::watch(notifier.clone(), limit, pulses));
     }
     let facts = Arc::new(settings.facts);
-    let control = Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
+    let control = Control {
+        facts,
+        queries,
+        refreshes,
+        asks,
+        confirms,
+        orders,
+        reports,
+        policies,
+        journal: journal.clone(),
+    };
     if let Some(web) = settings.web {
         web.start(control.clone()).map_err(setup("start the listener"))?;
     }

@@ -22,6 +22,7 @@ use tracing::debug;
 use super::operations;
 use super::status::{Facts, Policies};
 use super::{KnownHealth, PlanInput};
+use crate::events::Journal;
 use crate::health::Health;
 use crate::ipvs::model::ServiceKey;
 use crate::operator::overriding::Order;
@@ -62,6 +63,8 @@ pub struct Control {
     pub reports: watch::Receiver<Arc<Report>>,
     /// From the policy source.
     pub policies: watch::Receiver<Policies>,
+    /// What happens.
+    pub journal: Journal,
 }
 
 /// Serves the socket for ever.

@@ -3,10 +3,16 @@
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Response, sse};
 use axum::routing::{MethodRouter, get};
+
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::BroadcastStream;
 
 use super::metrics::format::Format;
 use super::problem::Problem;
@@ -17,6 +23,7 @@ use crate::control::overrides::list;
 use crate::control::server::{json, wall};
 
 const OPENAPI: &str = include_str!("../../docs/openapi.json");
+const PAGE: &str = include_str!("page.html");
 const JSON: &str = "application/json";
 
 /// Everything that can be read. HEAD works wherever GET does.
@@ -29,14 +36,17 @@ pub(crate) fn routes(reads: Reads) -> Router {
         .with_state(reads)
 }
 
-fn table() -> [(&'static str, MethodRouter<Reads>); 8] {
+fn table() -> [(&'static str, MethodRouter<Reads>); 11] {
     [
+        ("/", get(page)),
         ("/healthz", get(healthz)),
         ("/readyz", get(readyz)),
         ("/ready/{*of}", get(ready_of)),
         ("/v1/status", get(status)),
         ("/v1/explain", get(explain)),
         ("/v1/overrides", get(overrides)),
+        ("/v1/events", get(events)),
+        ("/v1/events/stream", get(stream)),
         ("/v1/openapi.json", get(openapi)),
         ("/metrics", get(metrics)),
     ]
@@ -107,6 +117,37 @@ async fn metrics(State(reads): State<Reads>, headers: HeaderMap) -> Result<Respo
     let format = Format::accepted(&accept.join(","));
     let picture = reads.picture().await?;
     Ok(answer(format.content_type(), picture.metrics(format).await?))
+}
+
+/// The status page; it asks for nothing but what these routes have.
+async fn page() -> Response {
+    let head = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+        (
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    (head, PAGE).into_response()
+}
+
+/// The newest events, the oldest of them first.
+async fn events(State(reads): State<Reads>) -> Result<Response, Problem> {
+    let recent = reads.control.journal.recent();
+    json(move || recent).await
+}
+
+/// Events as they come, as server-sent events, until the client's time is up; it asks again.
+async fn stream(State(reads): State<Reads>) -> Response {
+    let told = BroadcastStream::new(reads.control.journal.listen());
+    // What a slow client missed is in the newest events, which it asks for when it comes again.
+    let events = told.filter_map(Result::ok).map(|event| sse::Event::default().json_data(&*event));
+    let answer = sse::Sse::new(events).keep_alive(sse::KeepAlive::default());
+    ([(CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
 async fn openapi() -> Response {
