@@ -25,14 +25,17 @@ const ACCESS: CapabilitySet =
 /// `RLIMIT_NICE` for a nice value of -10 (getrlimit(2)).
 const NICE: u64 = 30;
 
+/// To run programs as another user, and to end them as that.
+pub const OF_PROGRAMS: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+
 /// What the daemon needs for these policies: the table, and what their checks take.
 ///
 /// A later reload cannot bring more: a check that misses its privilege is inconclusive and says so.
 pub fn needed(policies: &PolicySet) -> CapabilitySet {
     let of_check = |check: &CheckKind| match check {
         CheckKind::Icmp => CapabilitySet::NET_RAW,
-        // Programs run as another user, and are ended as that.
-        CheckKind::Exec(_) => CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL,
+        CheckKind::Exec(_) => OF_PROGRAMS,
         _ => CapabilitySet::empty(),
     };
     let checks = policies.targets.iter().map(|target| of_check(&target.check.kind));

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::args::{Common, Run, Table};
 use super::settings_follower::Follower;
 use super::{Exit, Failure, complain, logging, open, runtime, settings};
+use crate::alerts::config::Alerts;
 use crate::alerts::queue::ALERTS;
 use crate::alerts::task::Alerting;
 use crate::control::status::Facts;
@@ -53,7 +54,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         drop(daemon::hangup().map_err(|error| Failure::new(&error))?);
     }
     // Before any other thread: privileges belong to threads.
-    let (first, privileges) = with_least_privilege(&args)?;
+    let (first, alerts, privileges) = with_least_privilege(&args)?;
     let _log = logging::init(&args.log)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
@@ -63,7 +64,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
-    let alerting = if args.dry_run { None } else { alerting(&args)? };
+    let alerting = alerts.map(|(alerts, path)| alerting(&args, alerts, path));
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {
@@ -137,17 +138,24 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
 }
 
-/// Loads the policies and keeps what privileges they need.
-fn with_least_privilege(args: &Run) -> Result<(Loaded, CapabilitySet), Failure> {
+/// Who is told of problems, and the file that says so.
+type ToTell = Option<(Alerts, PathBuf)>;
+
+/// Loads the policies and the alerts, and keeps what privileges they need.
+fn with_least_privilege(args: &Run) -> Result<(Loaded, ToTell, CapabilitySet), Failure> {
     let refused = |error| Failure::text(format!("cannot give up privileges: {error}"));
     privileges::respect_permissions().map_err(refused)?;
     let first = open::policies(&args.common.policies)?;
+    let alerts = if args.dry_run { None } else { open::alerts(args.alerts.as_deref())? };
     let mut needed = privileges::needed(&first.set);
+    if alerts.as_ref().is_some_and(|(alerts, _)| alerts.have_commands()) {
+        needed |= privileges::OF_PROGRAMS;
+    }
     if args.dry_run {
         needed |= privileges::OF_REHEARSAL;
     }
     let kept = privileges::keep(needed).map_err(refused)?;
-    Ok((first, kept))
+    Ok((first, alerts, kept))
 }
 
 /// The way to systemd; without one it says itself what it misses.
@@ -217,12 +225,11 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
     (recalled, record)
 }
 
-/// Who is told, if anybody is. A default file need not be there.
-fn alerting(args: &Run) -> Result<Option<(Alerting, PathBuf)>, Failure> {
-    let Some((alerts, path)) = open::alerts(args.alerts.as_deref())? else { return Ok(None) };
+/// Tells those who are to be told, and goes on where the last run was.
+fn alerting(args: &Run, alerts: Alerts, path: PathBuf) -> (Alerting, PathBuf) {
     let (recorded, record) = recorded(&args.common, ALERTS, false);
     info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
-    Ok(Some((Alerting::new(alerts, open::director(), recorded, record), path)))
+    (Alerting::new(alerts, open::director(), recorded, record), path)
 }
 
 /// Events that cannot be kept do not stop the start.
