@@ -23,7 +23,7 @@ pub struct Cli {
     pub settings: Option<PathBuf>,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status, doctor)";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode), degraded (status, doctor) or not all of it (export)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -34,6 +34,12 @@ pub enum Command {
     Plan(Plan),
     /// Validate policies offline, with every problem at once
     Check(Check),
+    /// Print policies that say what the live table has
+    Export(Export),
+    /// Print a policy to begin with
+    Policy(Policy),
+    /// Print the JSON Schema of a policy, for editors
+    Schema,
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
     /// Walk through the status of the running daemon on a terminal, as it changes
@@ -215,6 +221,39 @@ pub struct Check {
     /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `pointsman export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The table to read; that in memory is the running daemon's
+    #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
+    pub ipvs: Table,
+    /// Network namespace to work in, by its name in /run/netns
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Whom to ask for a table in memory.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `pointsman policy`.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The commands of `pointsman policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print a policy with comments, to fill in
+    New {
+        /// Its name; without one it has that of its file
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 /// `pointsman status`.

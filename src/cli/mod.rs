@@ -8,14 +8,17 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod export;
 mod journal;
 mod log_text;
 mod logging;
 mod open;
 mod overrides;
 mod plan;
+mod policy_new;
 mod release;
 mod run;
+mod schema;
 mod settings;
 mod settings_follower;
 mod status;
@@ -27,7 +30,7 @@ use std::process::ExitCode;
 use clap::{FromArgMatches, Parser};
 
 use crate::policy::problem::Problem;
-use args::{Cli, Command};
+use args::{Cli, Command, Policy, PolicyCommand};
 use settings::{File, Values};
 
 /// How a command ends. These numbers are part of the command line's contract.
@@ -41,7 +44,7 @@ pub enum Exit {
     /// Wrong usage or invalid policies. Nothing was touched.
     Usage = 2,
     /// `plan --detailed-exitcode`: changes are pending. `status`, `doctor`: something needs an
-    /// operator.
+    /// operator. `export`: something is left out.
     Pending = 3,
 }
 
@@ -88,6 +91,11 @@ fn command((cli, settings): (Cli, FromFile)) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(args, settings),
         Command::Plan(args) => plan::plan(&args),
         Command::Check(args) => check::check(&args, settings.problems),
+        Command::Export(args) => export::export(&args),
+        Command::Policy(Policy { command: PolicyCommand::New { name } }) => {
+            policy_new::policy_new(name.as_deref())
+        }
+        Command::Schema => schema::schema(),
         Command::Status(args) => status::status(&args),
         Command::Top(args) => top::top(args),
         Command::Drain(args) => overrides::drain(args),

@@ -627,13 +627,7 @@ fn table(report: &Report, now: Instant) -> TableStatus {
         drift_repaired: report.totals.repairs,
         refused: report.totals.refused,
         pending: report.failures.clone(),
-        held: report
-            .plan
-            .held
-            .iter()
-            .filter(|it| !matches!(it.why, Why::Down(_)))
-            .map(held)
-            .collect(),
+        held: report.plan.held.iter().filter(|it| it.why.is_held()).map(held).collect(),
         error: report.error.clone(),
         foreign: report.plan.foreign.clone(),
     }

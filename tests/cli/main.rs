@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod events;
 mod explain;
+mod export;
 mod held;
 mod hostile;
 mod overrides;
