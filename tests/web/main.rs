@@ -14,4 +14,5 @@ mod hostile;
 mod http;
 mod metrics;
 mod openapi;
+mod page;
 mod routes;
