@@ -1,11 +1,13 @@
 # One command for each thing a person wants to do with the tree.
 
-.PHONY: build test lint deps bench
+CARGO_DEB = target/tools/bin/cargo-deb
+
+.PHONY: build test lint deps bench deb
 build:
 	cargo build --release
 
-# Everything that must hold: format, lints, all tests, those on a real kernel included.
-test: deps lint
+# Everything that must hold: format, lints, all tests, those on a real kernel and of the package included.
+test: deps lint $(CARGO_DEB)
 	cargo test
 
 lint:
@@ -19,3 +21,12 @@ deps:
 # Every figure of the README, measured here.
 bench: deps
 	cargo bench
+
+# The Debian package, in target/debian.
+deb: build $(CARGO_DEB)
+	cargo run --example generate -- target/package
+	$(CARGO_DEB) --no-build
+
+# What makes packages.
+$(CARGO_DEB):
+	cargo install --locked cargo-deb --version 3.8.0 --root target/tools

@@ -47,7 +47,7 @@ fn every_command_is_one_that_works() {
     let commands: Vec<String> =
         blocks(&readme, "sh").iter().flat_map(|block| block.lines()).map(str::to_owned).collect();
     assert!(commands.len() > 10, "the commands are gone: {commands:?}");
-    for command in commands {
+    for command in commands.iter().flat_map(|line| line.split('|')) {
         let words: Vec<&str> = command.split_whitespace().collect();
         let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
         match words {
@@ -63,7 +63,13 @@ fn every_command_is_one_that_works() {
                 assert!(help("run").contains(&default.display().to_string()), "{command}");
             }
             ["install", "-m", _, "target/release/pointsman", to] => {
-                assert!(unit().contains(&format!("ExecStart={to} run\n")), "{command}");
+                // systemd looks for a program without a path there.
+                assert_eq!(*to, "/usr/local/sbin/pointsman");
+                assert!(unit().contains("ExecStart=pointsman run\n"), "{command}");
+            }
+            ["apt", "install", "./target/debian/pointsman_*.deb"] => {}
+            ["tee" | "editor", file] => {
+                assert!(file.starts_with("/etc/pointsman/policies/") && file.ends_with(".yaml"));
             }
             ["install", "-m", _, from, _] => assert!(root().join(from).is_file(), "{command}"),
             ["systemctl", "daemon-reload"] => {}

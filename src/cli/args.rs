@@ -18,9 +18,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What flags say by default, see docs/SETTINGS.md [default: /etc/pointsman/pointsman.yaml if
+    /// it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode) or degraded (status, doctor)";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode), degraded (status, doctor) or not all of it (export)";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -31,6 +35,12 @@ pub enum Command {
     Plan(Plan),
     /// Validate policies offline, with every problem at once
     Check(Check),
+    /// Print policies that say what the live table has
+    Export(Export),
+    /// Print a policy to begin with
+    Policy(Policy),
+    /// Print the JSON Schema of a policy, for editors
+    Schema,
     /// Show services, destinations, health and weights of the running daemon
     Status(Status),
     /// Walk through the status of the running daemon on a terminal, as it changes
@@ -142,13 +152,13 @@ pub struct Listen {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
     /// File with the token that readers must know; it must not be readable by everybody
-    #[arg(long, value_name = "FILE", requires = "listen")]
+    #[arg(long, value_name = "FILE")]
     pub listen_token_file: Option<PathBuf>,
     /// PEM file with the certificate chain for HTTPS
-    #[arg(long, value_name = "FILE", requires_all = ["listen", "listen_tls_key"])]
+    #[arg(long, value_name = "FILE")]
     pub listen_tls_cert: Option<PathBuf>,
     /// PEM file with its private key
-    #[arg(long, value_name = "FILE", requires = "listen_tls_cert")]
+    #[arg(long, value_name = "FILE")]
     pub listen_tls_key: Option<PathBuf>,
 }
 
@@ -232,6 +242,39 @@ pub struct Check {
     /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
     pub output: Output,
+}
+
+/// `pointsman export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The table to read; that in memory is the running daemon's
+    #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
+    pub ipvs: Table,
+    /// Network namespace to work in, by its name in /run/netns
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Whom to ask for a table in memory.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `pointsman policy`.
+#[derive(Debug, Args)]
+pub struct Policy {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The commands of `pointsman policy`.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print a policy with comments, to fill in
+    New {
+        /// Its name; without one it has that of its file
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 /// `pointsman status`.

@@ -5,6 +5,7 @@
 //! that they changed is [`watch`]; everything else is pure.
 
 pub(crate) mod decode;
+pub mod export;
 mod file;
 mod fingerprint;
 pub mod guard;
@@ -13,7 +14,9 @@ pub mod model;
 pub(crate) mod node;
 pub mod problem;
 mod resolve;
+pub mod schema;
 pub(crate) mod source;
+pub mod starter;
 pub mod watch;
 
 pub(crate) use decode::closest;

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use pointsman::ipvs::codec::{self, Head, Want};
 use pointsman::ipvs::memory::Memory;
-use pointsman::ipvs::model::{Change, Forwarding, Table};
+use pointsman::ipvs::model::{Change, Forwarding, ServiceKey, Table};
 use pointsman::ipvs::netlink::Netlink;
 use pointsman::ipvs::netns::{NetnsError, enter_netns};
 use pointsman::ipvs::{Ipvs, IpvsError};
+use pointsman::policy::export::export;
+use pointsman::policy::load::load;
 
 use crate::common::uml::in_guest;
 use crate::random::Random;
@@ -215,8 +217,32 @@ fn foreign() {
             "198.51.100.9:80 weight 7 direct upper 10 lower 5",
         ]
     );
+    exported(&read, &[mark]);
     clear(&mut kernel);
     shell("ipvsadm -C");
+}
+
+/// What `ipvsadm` made is what the exported policies declare, but for these.
+fn exported(read: &Table, empty: &[ServiceKey]) {
+    let export = export(read);
+    let left_out: Vec<_> = export.left_out.iter().map(|(key, _)| *key).collect();
+    assert_eq!(left_out, empty);
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), &export.yaml).unwrap();
+    let set = load(file.path()).unwrap().set;
+    let services = set.policies.iter().flat_map(|policy| &policy.services);
+    let declared: Vec<_> = services.map(|service| (service.key, service.config.clone())).collect();
+    let there = read.iter().filter(|(key, _)| !empty.contains(key));
+    assert_eq!(declared, there.map(|(key, it)| (*key, it.config.clone())).collect::<Vec<_>>());
+    let destinations = |key: &ServiceKey| {
+        let found = set.policies.iter().flat_map(|policy| &policy.services);
+        let found = found.filter(|service| service.key == *key).flat_map(|it| &it.destinations);
+        found.map(|it| (it.key, it.config)).collect::<Vec<_>>()
+    };
+    for (key, _) in declared {
+        let there = read[&key].destinations.iter().map(|(key, it)| (*key, it.config));
+        assert_eq!(destinations(&key), there.collect::<Vec<_>>());
+    }
 }
 
 /// Adds a service of a protocol that has no name here, by a command whose bytes are changed.

@@ -19,6 +19,7 @@ mod tls;
 mod via;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::decode::Field;
@@ -66,6 +67,17 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
     problem::sort(&mut problems);
     let hash = hash(sources, &authorities);
     (assemble(drafts, hash), problems)
+}
+
+/// Reads and resolves the text of policies that names no files; the first error if there is one.
+pub(crate) fn read_text(text: &str) -> Result<PolicySet, Box<Problem>> {
+    let source = Source::new(Path::new("policy.yaml"), text.as_bytes().to_vec())?;
+    let no_file = |_: &Path| Err("is not read".to_owned());
+    let (set, problems) = resolve(&[source], &no_file);
+    match problems.into_iter().find(Problem::is_error) {
+        Some(problem) => Err(Box::new(problem)),
+        None => Ok(set),
+    }
 }
 
 /// A policy whose targets have no number yet: one list per real server. What is wrong was

@@ -1,0 +1,91 @@
+# Installs, upgrades, removes and purges a package in a root of its own: this machine's with a layer
+# above it that takes all writes. It runs in a mount namespace of its own, so nothing is left.
+#   package-root.sh SCRATCH OLD.deb NEW.deb
+scratch=$1 old=$2 new=$3
+
+mount --make-rprivate /
+layers=$scratch/layers
+mkdir "$layers"
+mount -t tmpfs tmpfs "$layers"
+mkdir "$layers/upper" "$layers/work" "$layers/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+root=$layers/root
+mount -t proc proc "$root/proc"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs tmpfs "$root/tmp"
+mount --bind /dev "$root/dev"
+cp "$old" "$root/tmp/old.deb"
+cp "$new" "$root/tmp/new.deb"
+
+# A service manager that writes down what it is told.
+mkdir -p "$root/run/systemd/system"
+for tool in systemctl deb-systemd-invoke; do
+    rm -f "$root/usr/bin/$tool"
+    printf '#!/bin/sh\necho %s "$@" >>/tmp/told\n' "$tool" >"$root/usr/bin/$tool"
+    chmod 755 "$root/usr/bin/$tool"
+done
+
+fail() {
+    echo "package-root.sh: $*" >&2
+    exit 1
+}
+inside() {
+    chroot "$root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
+}
+# What the service manager was told since the last time.
+told() {
+    cat "$root/tmp/told" 2>/dev/null || true
+    rm -f "$root/tmp/told"
+}
+expect() {
+    [ "$1" = "$2" ] || fail "expected '$1', found '$2'"
+}
+
+inside dpkg -i /tmp/old.deb
+expect "systemctl --system daemon-reload" "$(told)"
+[ ! -e "$root/etc/systemd/system/multi-user.target.wants/pointsman.service" ] || fail "it is enabled"
+depends=$(inside dpkg-query -W -f '${Depends}' pointsman)
+case $depends in *libc6*) ;; *) fail "no dependency on libc: $depends" ;; esac
+
+# The first five minutes.
+[ "$(inside which pointsman)" = /usr/sbin/pointsman ] || fail "another pointsman is in front"
+inside pointsman --version
+code=0 && inside pointsman check || code=$?
+expect 2 "$code"
+inside sh -c 'cd /etc/pointsman/policies && pointsman policy new shop > shop.yaml'
+inside pointsman check
+for example in "$root"/usr/share/doc/pointsman/examples/policies/*.yaml; do
+    inside pointsman check "/usr/share/doc/pointsman/examples/policies/${example##*/}"
+done
+inside pointsman schema | cmp - "$root/usr/share/pointsman/policy.schema.json"
+[ ! -x "$root/usr/bin/man" ] || inside man -w pointsman pointsman-plan
+! command -v systemd-analyze >/dev/null ||
+    inside systemd-analyze verify --man=no --recursive-errors=no pointsman.service
+mkdir -p "$root/var/lib/private/pointsman"
+ln -s private/pointsman "$root/var/lib/pointsman"
+touch "$root/var/lib/private/pointsman/owned.json"
+
+# An upgrade restarts who runs, and keeps everything.
+inside dpkg -i /tmp/new.deb
+expect "systemctl --system daemon-reload
+deb-systemd-invoke try-restart pointsman.service" "$(told)"
+[ -e "$root/etc/pointsman/policies/shop.yaml" ] || fail "an upgrade lost a policy"
+
+inside dpkg -r pointsman
+expect "deb-systemd-invoke stop pointsman.service
+systemctl --system daemon-reload" "$(told)"
+[ -e "$root/var/lib/private/pointsman/owned.json" ] || fail "removal lost the state"
+
+# A purge keeps what people wrote, and nothing else.
+inside dpkg -P pointsman
+[ ! -e "$root/var/lib/private/pointsman" ] || fail "a purge left the state"
+[ ! -L "$root/var/lib/pointsman" ] || fail "a purge left the way to the state"
+left=$(find "$layers/upper" -path '*pointsman*' ! -type d ! -type c | sed "s|$layers/upper||" | sort)
+expect /etc/pointsman/policies/shop.yaml "$left"
+rm "$root/etc/pointsman/policies/shop.yaml"
+
+# And once more without a policy: then the directories go too.
+inside dpkg -i /tmp/new.deb
+inside dpkg -P pointsman
+[ ! -e "$root/etc/pointsman" ] || fail "a purge left /etc/pointsman"
+echo "all is well"
