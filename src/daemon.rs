@@ -11,8 +11,8 @@
 //! | observer | main | what was so before | health views, reports | events |
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
-//! | listener | its own | the TCP port for readers | requests | answers |
 //! | life, watchdog | main | the way to systemd | reports, statuses, beats | notifications |
+//! | listener | its own | the TCP port for readers | requests | answers |
 //!
 //! On exit the table stays as it is.
 
@@ -202,7 +202,7 @@ pub async fn run<P: Prober>(
     });
     let mut overriding = tokio::spawn(overriding.run(orders_out, sets.clone()));
     let runner = Runner::new(engine, prober)
-        .tuned_by(tuning.clone())
+        .tuned_by(tuning)
         .overridden_by(overrides)
         .telling(journal.clone());
     let (runner_pulse, runner_heart) = notify::pulse();
@@ -225,17 +225,8 @@ pub async fn run<P: Prober>(
         let pulses = vec![driver_pulse, runner_pulse];
         tokio::spawn(notify::watch(notifier.clone(), limit, pulses));
     }
-    let control = Control {
-        facts: Arc::new(settings.facts),
-        tuning,
-        queries,
-        refreshes,
-        asks,
-        confirms,
-        orders,
-        reports,
-        policies,
-    };
+    let facts = Arc::new(settings.facts);
+    let control = Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
     if let Some(web) = settings.web {
         web.start(control.clone()).map_err(setup("start the listener"))?;
     }

@@ -93,7 +93,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         standing: recorded(&args.common, STANDING, args.dry_run),
         health: remembered(&args.common, args.dry_run),
         overrides: recorded(&args.common, OVERRIDES, args.dry_run),
-        tuning,
+        tuning: tuning.clone(),
         listener,
         limits: Limits::for_sockets(probe_sockets(web.is_some())),
         web,
@@ -104,6 +104,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         facts: Facts {
             started: wall(),
             since: now(),
+            tuning,
             dry_run: args.dry_run,
             ipvs: match args.common.ipvs {
                 Table::Kernel => "kernel",

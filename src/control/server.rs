@@ -30,7 +30,6 @@ use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::driver::{Confirm, Refresh, Report};
 use crate::reconcile::standing::Clocks;
 use crate::source::Ask;
-use crate::tuning::Tuning;
 use crate::web::clients::{ACCEPT_PAUSE, Clients};
 use crate::web::problem::Problem;
 use crate::web::reads::Reads;
@@ -49,8 +48,6 @@ const LARGEST_REQUEST: usize = 16 << 10;
 pub struct Control {
     /// What does not change.
     pub facts: Arc<Facts>,
-    /// What can be set anew.
-    pub tuning: watch::Receiver<Tuning>,
     /// To the probe runner.
     pub queries: mpsc::Sender<Query>,
     /// To the driver.

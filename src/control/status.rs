@@ -21,6 +21,7 @@ use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::{HealthView, Quorum};
+use crate::tuning::Tuning;
 
 use super::advising::{AdviceStatus, AdvisorStatus};
 use super::holding::{AlarmStatus, DampingStatus};
@@ -279,6 +280,8 @@ pub struct Facts {
     pub ipvs: String,
     /// What becomes of the settings file.
     pub settings: watch::Receiver<SettingsStatus>,
+    /// What can be set anew while it runs.
+    pub tuning: watch::Receiver<Tuning>,
 }
 
 impl Status {

@@ -94,8 +94,10 @@ impl Reads {
     pub(super) async fn pulse(&self) -> Result<(), String> {
         self.control.ask(Query::Pulse).await.map_err(|problem| problem.error)?;
         let passed = self.control.reports.borrow().passed_at.unwrap_or(self.control.facts.since);
-        let (ago, most) =
-            (now().saturating_duration_since(passed), self.control.tuning.borrow().resync + PASS);
+        let (ago, most) = (
+            now().saturating_duration_since(passed),
+            self.control.facts.tuning.borrow().resync + PASS,
+        );
         if ago <= most {
             return Ok(());
         }
