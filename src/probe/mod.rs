@@ -30,6 +30,7 @@ mod log;
 mod mysql;
 pub mod network;
 pub mod outcome;
+mod ports;
 mod postgresql;
 mod progress;
 mod proxy_protocol;

@@ -516,6 +516,7 @@ fn safety() -> impl Strategy<Value = Safety> {
     ]);
     let sorry = prop::option::of((destination_configs(), target_verdicts()));
     (times(60), times(40), floors, sorry).prop_map(|(drain, slow_start, at_floor, sorry)| Safety {
+        via: false,
         drain,
         slow_start,
         floor: at_floor.map(|at_floor| HealthFloor { min_up: Share::Percent(50), at_floor }),

@@ -3,7 +3,8 @@
 //! Sections, each on a line of its own without indent; a service is indented by two spaces, its
 //! destinations by four:
 //! * `observed`, `believed`, `owned`;
-//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]`;
+//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]
+//!   [via=vip]`;
 //! * `health` with `ADDRESS up|down|unknown [AGO ago] [REASON]`, `*` for all the others; up for a
 //!   long time unless said; each line of the same address is a check of it;
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
@@ -219,6 +220,7 @@ fn needed(word: &str) -> Option<ChecksNeeded> {
 fn setting(mut safety: Safety, word: &str) -> Safety {
     let (name, value) = word.split_once('=').unwrap_or_else(|| panic!("what is `{word}`?"));
     match name {
+        "via" => safety.via = value == "vip",
         "drain" => safety.drain = humantime::parse_duration(value).unwrap(),
         "slow_start" => safety.slow_start = humantime::parse_duration(value).unwrap(),
         "keep" => {
