@@ -152,13 +152,13 @@ pub struct Listen {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
     /// File with the token that readers must know; it must not be readable by everybody
-    #[arg(long, value_name = "FILE", requires = "listen")]
+    #[arg(long, value_name = "FILE")]
     pub listen_token_file: Option<PathBuf>,
     /// PEM file with the certificate chain for HTTPS
-    #[arg(long, value_name = "FILE", requires_all = ["listen", "listen_tls_key"])]
+    #[arg(long, value_name = "FILE")]
     pub listen_tls_cert: Option<PathBuf>,
     /// PEM file with its private key
-    #[arg(long, value_name = "FILE", requires = "listen_tls_cert")]
+    #[arg(long, value_name = "FILE")]
     pub listen_tls_key: Option<PathBuf>,
 }
 

@@ -55,7 +55,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         drop(daemon::hangup().map_err(|error| Failure::new(&error))?);
     }
     // Before any other thread: privileges belong to threads.
-    let (first, alerts, privileges) = with_least_privilege(&args)?;
+    let Opened { first, alerts, web, privileges } = with_least_privilege(&args)?;
     let _log = logging::init(&args.log)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
@@ -64,7 +64,6 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
-    let web = web(&args.listen)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
     let alerting = alerts.map(|(alerts, path)| alerting(&args, alerts, path));
     let journal = Journal::default();
@@ -146,12 +145,21 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
 /// Who is told of problems, and the file that says so.
 type ToTell = Option<(Alerts, PathBuf)>;
 
-/// Loads the policies and the alerts, and keeps what privileges they need.
-fn with_least_privilege(args: &Run) -> Result<(Loaded, ToTell, CapabilitySet), Failure> {
+/// What is opened before privileges are given up, and those that are kept.
+struct Opened {
+    first: Loaded,
+    alerts: ToTell,
+    web: Option<Listener>,
+    privileges: CapabilitySet,
+}
+
+/// Loads the policies and the alerts, binds the listener, and keeps what privileges they need.
+fn with_least_privilege(args: &Run) -> Result<Opened, Failure> {
     let refused = |error| Failure::text(format!("cannot give up privileges: {error}"));
     privileges::respect_permissions().map_err(refused)?;
     let first = open::policies(&args.common.policies)?;
     let alerts = if args.dry_run { None } else { open::alerts(args.alerts.as_deref())? };
+    let web = web(&args.listen)?;
     let mut needed = privileges::needed(&first.set);
     if alerts.as_ref().is_some_and(|(alerts, _)| alerts.have_commands()) {
         needed |= privileges::OF_PROGRAMS;
@@ -159,8 +167,8 @@ fn with_least_privilege(args: &Run) -> Result<(Loaded, ToTell, CapabilitySet), F
     if args.dry_run {
         needed |= privileges::OF_REHEARSAL;
     }
-    let kept = privileges::keep(needed).map_err(refused)?;
-    Ok((first, alerts, kept))
+    let privileges = privileges::keep(needed).map_err(refused)?;
+    Ok(Opened { first, alerts, web, privileges })
 }
 
 /// The way to systemd; without one it says itself what it misses.
@@ -267,15 +275,25 @@ fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
 }
 
 /// The HTTP listener, if one is asked for. Without it nobody would notice the daemon's troubles, so
-/// it is a reason not to start.
+/// it is a reason not to start. What belongs together may come from flags and settings, so it is
+/// looked at here.
 fn web(args: &Listen) -> Result<Option<Listener>, Failure> {
-    let Some(address) = args.listen else { return Ok(None) };
-    let listen = listener::Listen {
-        address,
-        token: args.listen_token_file.clone(),
-        tls: args.listen_tls_cert.clone().zip(args.listen_tls_key.clone()),
+    let usage = |text: &str| Failure { exit: Exit::Usage, message: text.to_owned() };
+    let Listen { listen, listen_token_file: token, listen_tls_cert, listen_tls_key } = args.clone();
+    let tls = match (listen_tls_cert, listen_tls_key) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => return Err(usage("--listen-tls-cert and --listen-tls-key belong together")),
     };
-    Listener::bind(listen).map(Some).map_err(|error| Failure::new(&error))
+    match listen {
+        None if token.is_some() || tls.is_some() => Err(usage(
+            "a token or TLS for the listener without a listener: say where with --listen",
+        )),
+        None => Ok(None),
+        Some(address) => Listener::bind(listener::Listen { address, token, tls })
+            .map(Some)
+            .map_err(|error| Failure::new(&error)),
+    }
 }
 
 /// Raises the descriptor limit as far as allowed and says how many probes fit.

@@ -171,6 +171,10 @@ fn name_in(response: &str) -> Result<String, String> {
 }
 
 impl Requests {
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn failed(&self) -> impl Iterator<Item = &Request> {
         self.0.iter().filter(|request| request.answer.is_err())
     }

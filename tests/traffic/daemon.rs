@@ -168,6 +168,16 @@ pub(crate) fn status() -> Status {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The metrics, as a reader on the socket gets them.
+pub(crate) fn metrics() -> String {
+    let socket = Path::new(PLACE).join("pointsman.sock");
+    let mut curl = Command::new("curl");
+    let output =
+        answer(curl.args(["-sf", "http://pointsman/metrics", "--unix-socket"]).arg(socket));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Waits until the daemon says something of itself.
 pub(crate) fn until_status(what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
     until(what, PATIENCE, || Some(status()).filter(&is_it))

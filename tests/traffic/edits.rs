@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::clock::{PATIENCE, now};
-use crate::daemon::{Daemon, Policies, policy, program, until_status};
+use crate::clock::{PATIENCE, now, until};
+use crate::daemon::{Daemon, Policies, metrics, policy, program, until_status};
 use crate::observer::{direct, holds};
 use crate::site::{Site, VIP1, VIP2};
 
@@ -118,6 +118,17 @@ pub(crate) fn refused() {
     assert_eq!(tap.writes_since(mark), BTreeMap::new());
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |_| false);
+    // Each request was a connection; the kernel adds them up every two seconds.
+    let made = requests.count() as u64;
+    let page = until("every connection is counted", PATIENCE, || {
+        let page = metrics();
+        let families = ["service", "destination"]
+            .map(|of| total(&page, &format!("pointsman_{of}_new_connections_total{{"), ""));
+        (families == [made, made]).then_some(page)
+    });
+    assert!(total(&page, "pointsman_service_bytes_total{", "\"in\"") > 40 * made);
+    // Answers do not pass the director.
+    assert!(!page.contains("direction=\"out\""), "{page}");
     let refusals = daemon.log().into_iter().filter(|it| it.message.starts_with("reload refused"));
     assert!(refusals.clone().count() >= 7);
     assert!(refusals.into_iter().all(|line| line.level == "ERROR"));
@@ -125,6 +136,12 @@ pub(crate) fn refused() {
     // After all that it still follows.
     policies.write("www.yaml", &www(80, &all[1..]));
     site.table.until("a good edit", PATIENCE, |lines| !holds(lines, all[0]));
+}
+
+/// The sum of all series of a family with this label.
+fn total(page: &str, family: &str, label: &str) -> u64 {
+    let ours = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
+    ours.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// Waits until the last edit is refused; the first problem with it.
