@@ -11,6 +11,7 @@
 //! | observer | main | what was so before | health views, reports | events |
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
+//! | life, watchdog | main | the way to systemd | reports, statuses, beats | notifications |
 //!
 //! On exit the table stays as it is.
 
@@ -24,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
@@ -33,11 +34,10 @@ use crate::control::server::{Control, serve};
 use crate::control::status::Facts;
 use crate::events::{Journal, Moment, What, observe};
 use crate::ipvs::Ipvs;
+use crate::notify::{self, Heart, Life, Notifier};
 use crate::operator::overriding::Overriding;
-use crate::policy::guard::Guard;
 use crate::policy::load::Loaded;
 use crate::probe::Prober;
-use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::{Engine, Limits};
 use crate::probe::keeper::Keeper;
 use crate::probe::knowledge::{self as health, Recalled};
@@ -50,6 +50,7 @@ use crate::reconcile::standing::Recorded;
 use crate::reconcile::view::HealthView;
 use crate::record::Record;
 use crate::source::{Outlets, Source};
+use crate::tuning::Tuning;
 
 /// How long a pass under way may take to end at shutdown.
 const LAST_PASS: Duration = Duration::from_secs(3);
@@ -60,8 +61,6 @@ const LAST_WRITE: Duration = Duration::from_secs(3);
 pub struct Settings {
     /// Where the policies are.
     pub path: PathBuf,
-    /// How much a reload may remove unasked.
-    pub guard: Guard,
     /// The policies to begin with.
     pub first: Loaded,
     /// The table.
@@ -74,12 +73,10 @@ pub struct Settings {
     pub standing: (Recorded, Option<Record<Recorded>>),
     /// The verdicts of the last run, and where they are recorded.
     pub health: (Recalled, Option<Record<health::Recorded>>),
-    /// When the table is held because too much turns down at once.
-    pub blast_limit: BlastLimit,
     /// The overrides on record, and where that is; a rehearsal has no record.
     pub overrides: (Overrides, Option<Record<Overrides>>),
-    /// Longest time between two reads of the table.
-    pub resync: Duration,
+    /// What can be set anew while it runs.
+    pub tuning: watch::Receiver<Tuning>,
     /// The control socket, if there is one.
     pub listener: Option<UnixListener>,
     /// How many probes may be in flight.
@@ -95,6 +92,8 @@ pub struct Settings {
     pub alerting: Option<(Alerting, PathBuf)>,
     /// For the status.
     pub facts: Facts,
+    /// The way to systemd.
+    pub notifier: Notifier,
 }
 
 /// Why a daemon ended that should not have.
@@ -129,6 +128,14 @@ pub fn end_signal() -> Result<impl Future<Output = &'static str>, DaemonError> {
     })
 }
 
+/// A stream of SIGHUPs, of its own for each task that reads something anew.
+///
+/// # Errors
+/// What the operating system refuses.
+pub fn hangup() -> Result<Signal, DaemonError> {
+    signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))
+}
+
 fn setup(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
     move |source| DaemonError::Setup { what, source }
 }
@@ -142,11 +149,13 @@ pub async fn run<P: Prober>(
     prober: Arc<P>,
     stop: impl Future<Output = &'static str>,
 ) -> Result<(), DaemonError> {
-    let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
+    let hangup = self::hangup()?;
 
     let journal = settings.journal;
-    let (source, outlets) =
-        Source::new(settings.path, settings.guard, settings.first, journal.clone());
+    let tuning = settings.tuning;
+    let Tuning { resync, guard, blast_limit } = *tuning.borrow();
+    let (source, outlets) = Source::new(settings.path, guard, settings.first, journal.clone());
+    let source = source.tuned_by(tuning.clone());
     let Outlets { sets, policies } = outlets;
     let (recorded, record) = settings.overrides;
     let (overriding, overrides) = Overriding::new(recorded, record, journal.clone());
@@ -163,33 +172,55 @@ pub async fn run<P: Prober>(
     let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
 
     let (standing, standing_record) = settings.standing;
-    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, settings.resync)
+    let driver = Driver::new(settings.ipvs, settings.store, settings.owned, resync)
         .remembering(standing, standing_record)
-        .guarded(settings.guard, confirms_out)
+        .guarded(guard, confirms_out)
+        .tuned_by(tuning.clone())
         .opening(settings.open)
         .telling(journal.clone());
     tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
     if let Some((alerting, file)) = settings.alerting {
-        let hangup = signal(SignalKind::hangup()).map_err(setup("handle SIGHUP"))?;
+        let hangup = self::hangup()?;
         let (views, reports, policies) = (views.clone(), reports.clone(), policies.clone());
         let sources = Sources { views, reports, policies, events: journal.listen() };
         tokio::spawn(alerting.run(sources, file, hangup));
     }
-    let mut driver_ended = on_own_thread(driver, views, refreshes_out, reports_in)
+    let (driver_pulse, driver_heart) = notify::pulse();
+    let mut driver_ended = on_own_thread(driver, driver_heart, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
     let (recalled, record) = settings.health;
-    let engine = Engine::new(settings.limits, settings.seed)
-        .limited(settings.blast_limit)
-        .remembering(recalled);
+    let engine =
+        Engine::new(settings.limits, settings.seed).limited(blast_limit).remembering(recalled);
     let (end, ends) = oneshot::channel();
     let keeper = record.map(|record| {
         let keeper = Keeper::new(record, queries.clone(), views_in.subscribe());
         tokio::spawn(keeper.run(ends))
     });
     let mut overriding = tokio::spawn(overriding.run(orders_out, sets.clone()));
-    let runner = Runner::new(engine, prober).overridden_by(overrides).telling(journal.clone());
-    let mut runner = tokio::spawn(runner.run(sets, queries_out, views_in));
+    let runner = Runner::new(engine, prober)
+        .tuned_by(tuning)
+        .overridden_by(overrides)
+        .telling(journal.clone());
+    let (runner_pulse, runner_heart) = notify::pulse();
+    let mut runner =
+        tokio::spawn(runner_heart.beat_beside(runner.run(sets, queries_out, views_in)));
     let source = tokio::spawn(source.run(hangup, asks_out));
+    let notifier = settings.notifier;
+    if notifier.is_heard() {
+        let hangup = self::hangup()?;
+        let life = Life {
+            facts: settings.facts.clone(),
+            queries: queries.clone(),
+            asks: asks.clone(),
+            reports: reports.clone(),
+            policies: policies.clone(),
+        };
+        tokio::spawn(life.tell(notifier.clone(), hangup));
+    }
+    if let Some(limit) = notifier.watchdog() {
+        let pulses = vec![driver_pulse, runner_pulse];
+        tokio::spawn(notify::watch(notifier.clone(), limit, pulses));
+    }
     if let Some(listener) = settings.listener {
         listener.set_nonblocking(true).map_err(setup("prepare the socket"))?;
         let listener =
@@ -206,6 +237,7 @@ pub async fn run<P: Prober>(
         _ = &mut overriding => Err(DaemonError::TaskEnded("keeper of overrides")),
         _ = &mut driver_ended => Err(DaemonError::TaskEnded("reconciler")),
     };
+    notifier.stopping();
     drop(end);
     if let Some(keeper) = keeper
         && tokio::time::timeout(LAST_WRITE, keeper).await.is_err()
@@ -250,6 +282,7 @@ async fn observed(
 
 fn on_own_thread(
     driver: Driver,
+    heart: Heart,
     views: watch::Receiver<Arc<HealthView>>,
     refreshes: mpsc::Receiver<oneshot::Sender<()>>,
     reports: watch::Sender<Arc<Report>>,
@@ -258,7 +291,7 @@ fn on_own_thread(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("reconciler".to_owned()).spawn(move || {
         go_first();
-        runtime.block_on(driver.run(views, refreshes, reports));
+        runtime.block_on(heart.beat_beside(driver.run(views, refreshes, reports)));
         drop(alive);
     })?;
     Ok(ended)

@@ -19,6 +19,7 @@ use crate::policy::guard::{Guard, Removal};
 use crate::policy::load::{Loaded, load};
 use crate::policy::model::PolicySet;
 use crate::policy::watch::{Watch, watch};
+use crate::tuning::{Tuning, retuned};
 
 /// What operators ask about a reload that is held. The policies are read anew first.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ pub struct Outlets {
 pub struct Source {
     path: PathBuf,
     guard: Guard,
+    tuning: Option<watch::Receiver<Tuning>>,
     held: Option<Loaded>,
     sets: watch::Sender<Arc<PolicySet>>,
     policies: watch::Sender<Policies>,
@@ -90,7 +92,13 @@ impl Source {
         let (sets, sets_out) = watch::channel(Arc::new(first.set));
         let (policies, policies_out) = watch::channel(policies);
         let outlets = Outlets { sets: sets_out, policies: policies_out };
-        (Self { path, guard, held: None, sets, policies, journal }, outlets)
+        (Self { path, guard, tuning: None, held: None, sets, policies, journal }, outlets)
+    }
+
+    /// Follows the guard in this.
+    #[must_use]
+    pub fn tuned_by(self, tuning: watch::Receiver<Tuning>) -> Self {
+        Self { tuning: Some(tuning), ..self }
     }
 
     /// Reloads after every change below the path, on SIGHUP and before each answer; never ends.
@@ -105,6 +113,11 @@ impl Source {
             tokio::select! {
                 () = changed(watch.as_mut()) => self.reload(false).await,
                 _ = hangup.recv() => self.reload(true).await,
+                tuning = retuned(&mut self.tuning) => {
+                    self.guard = tuning.guard;
+                    // What it held may pass now.
+                    self.reload(false).await;
+                }
                 Some(ask) = asks.recv() => {
                     self.reload(false).await;
                     self.answer(ask);

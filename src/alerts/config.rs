@@ -131,6 +131,11 @@ impl Route {
 }
 
 impl Alerts {
+    /// Whether some receiver is a program.
+    pub fn have_commands(&self) -> bool {
+        self.receivers.iter().any(|receiver| matches!(receiver.way, Way::Command(_)))
+    }
+
     /// The receivers of a problem of this kind, about this policy, as indices into
     /// [`Self::receivers`]. Without routes everybody is told everything.
     pub fn receivers_of(&self, kind: Kind, policy: Option<&str>) -> Vec<usize> {

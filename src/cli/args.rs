@@ -17,6 +17,10 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// What flags say by default, see docs/SETTINGS.md [default: /etc/pointsman/pointsman.yaml if
+    /// it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage or invalid policy, 3 changes pending (plan --detailed-exitcode), degraded (status, doctor) or not all of it (export)";

@@ -17,11 +17,13 @@ struct Answer<'a> {
     lints: &'a [Problem],
 }
 
-pub(super) fn check(args: &Check) -> Result<Exit, Failure> {
-    let (policies, problems, lints) = match load_paths(&args.paths) {
+/// `in_settings` are problems of the settings file.
+pub(super) fn check(args: &Check, in_settings: Vec<Problem>) -> Result<Exit, Failure> {
+    let (policies, mut problems, lints) = match load_paths(&args.paths) {
         Ok(loaded) => (loaded.set.policies.len(), Vec::new(), loaded.lints),
         Err(problems) => (0, problems, Vec::new()),
     };
+    problems.extend(in_settings);
     let valid = problems.is_empty();
     let (problems, more): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);
     let lints = [lints, more].concat();

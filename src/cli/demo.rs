@@ -18,19 +18,22 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::args::{Demo as Args, Log, LogFormat};
 use super::{Exit, Failure, answer, colour, logging, open, runtime};
 use crate::control::client;
-use crate::control::status::{Facts, Status};
+use crate::control::status::{Facts, SettingsStatus, Status};
 use crate::control::text::render;
 use crate::daemon::{self, Settings};
 use crate::events::Journal;
 use crate::ipvs::memory::Memory;
 use crate::ipvs::model::{Change, Table};
 use crate::ipvs::{Ipvs, IpvsError};
+use crate::notify::Notifier;
 use crate::policy::guard::Guard;
 use crate::probe::blast_limit::BlastLimit;
 use crate::probe::engine::Limits;
 use crate::probe::network::NetworkProber;
 use crate::reconcile::ownership::OWNED;
 use crate::record::{Record, Scope};
+use crate::tuning::Tuning;
+use tokio::sync::watch;
 
 const SERVERS: usize = 4;
 /// The one that dies.
@@ -93,25 +96,31 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
     let listener = daemon::bind(socket).map_err(|error| {
         Failure::text(format!("cannot listen on {}: {error}", socket.display()))
     })?;
+    let (guard, blast_limit) = (Guard::Off, BlastLimit::default());
+    let tuning = Tuning { resync: Duration::from_secs(5), guard, blast_limit };
     Ok(Settings {
         open: None,
         journal: Journal::default(),
         alerting: None,
         path,
-        guard: Guard::Off,
         first,
         ipvs: Box::new(table),
         store: Some(Record::new(dir, OWNED, &Scope::Kernel)),
         owned: Default::default(),
         standing: Default::default(),
         health: Default::default(),
-        blast_limit: BlastLimit::default(),
         overrides: Default::default(),
-        resync: Duration::from_secs(5),
+        tuning: watch::channel(tuning).1,
         listener: Some(listener),
         limits: Limits::for_sockets(64),
         seed: rand::random(),
-        facts: Facts { started: wall(), dry_run: false, ipvs: "memory".to_owned() },
+        notifier: Notifier::default(),
+        facts: Facts {
+            started: wall(),
+            dry_run: false,
+            ipvs: "memory".to_owned(),
+            settings: watch::channel(SettingsStatus::default()).1,
+        },
     })
 }
 

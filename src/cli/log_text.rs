@@ -19,13 +19,7 @@ impl<'w> FormatFields<'w> for TextFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
         let mut line = Line::default();
         fields.record(&mut line);
-        writer.write_str(&line.message)?;
-        for (name, value) in &line.fields {
-            if !says(&line.message, value) {
-                write!(writer, " {name}={}", Quoted(value))?;
-            }
-        }
-        Ok(())
+        write!(writer, "{line}")
     }
 }
 
@@ -35,13 +29,31 @@ fn says(message: &str, value: &str) -> bool {
     value.contains(':') && words.any(|word| word == value)
 }
 
-#[derive(Default)]
-struct Line {
+/// The message and the fields of a log line, without control characters.
+#[derive(Debug, Default)]
+pub(super) struct Line {
     message: String,
     fields: Vec<(&'static str, String)>,
 }
 
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (name, value) in &self.fields {
+            if !says(&self.message, value) {
+                write!(f, " {name}={}", Quoted(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Line {
+    /// Names and values, in the order they were logged.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
     fn add(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message = visible(value),

@@ -1,4 +1,5 @@
-//! Sets up where log lines go. `RUST_LOG` chooses the level, `info` by default.
+//! Sets up where log lines go: to a file, or to standard error, or to the journal if that is where
+//! standard error goes. `RUST_LOG` chooses the level, `info` by default.
 //!
 //! A thread of its own writes them: a terminal, pipe or disk that stalls costs log lines, never
 //! probes. Beyond [`WAITING_LINES`] the newest are lost until there is room again.
@@ -9,6 +10,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Log, LogFormat};
+use super::journal::{Entry, Journal};
 use super::log_text::TextFields;
 use super::{Failure, complain};
 use crate::bounded_file::BoundedFile;
@@ -23,6 +25,9 @@ pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log");
+    let to_journal = log.log_file.is_none() && log.log_format == LogFormat::Text;
+    let journal = to_journal.then(Journal::behind_stderr).flatten();
+    let is_journal = journal.is_some();
     let ((writer, guard), colour) = match &log.log_file {
         Some(path) => {
             let lost = |text: &str| complain(&format!("pointsman: log {text}"));
@@ -32,7 +37,10 @@ pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
                 })?;
             (queue.finish(file), false)
         }
-        None => (queue.finish(io::stderr()), super::colour(&io::stderr())),
+        None => match journal {
+            Some(journal) => (queue.finish(journal), false),
+            None => (queue.finish(io::stderr()), super::colour(&io::stderr())),
+        },
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -43,6 +51,7 @@ pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
         .log_internal_errors(false)
         .with_writer(writer);
     match log.log_format {
+        LogFormat::Text if is_journal => builder.event_format(Entry).init(),
         LogFormat::Text => builder.fmt_fields(TextFields).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }

@@ -9,6 +9,7 @@ mod doctor;
 mod events;
 mod explain;
 mod export;
+mod journal;
 mod log_text;
 mod logging;
 mod open;
@@ -18,15 +19,19 @@ mod policy_new;
 mod release;
 mod run;
 mod schema;
+mod settings;
+mod settings_follower;
 mod status;
 mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{FromArgMatches, Parser};
 
+use crate::policy::problem::Problem;
 use args::{Cli, Command, Policy, PolicyCommand};
+use settings::{File, Values};
 
 /// How a command ends. These numbers are part of the command line's contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +56,41 @@ impl From<Exit> for ExitCode {
 
 /// Parses the arguments and runs the command they name.
 pub fn main() -> ExitCode {
-    let ended = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+    let ended = with_settings(Cli::parse()).and_then(command);
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            complain(&format!("pointsman: {}", failure.message));
+            failure.exit.into()
+        }
+    }
+}
+
+/// The command line, with what the settings file says where it is silent.
+fn with_settings(cli: Cli) -> Result<(Cli, FromFile), Failure> {
+    let file = File::new(cli.settings.clone());
+    let values = match file.load() {
+        Ok(values) => values,
+        Err(problems) if matches!(cli.command, Command::Check(_) | Command::Demo(_)) => {
+            return Ok((cli, FromFile { file, values: Values::default(), problems }));
+        }
+        Err(problems) => {
+            open::complain_of(&problems);
+            let message =
+                format!("invalid settings in {}: nothing was touched", file.path.display());
+            return Err(Failure { exit: Exit::Usage, message });
+        }
+    };
+    let matches = values.parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    Ok((cli, FromFile { file, values, problems: Vec::new() }))
+}
+
+fn command((cli, settings): (Cli, FromFile)) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Run(args) => run::run(args, settings),
         Command::Plan(args) => plan::plan(&args),
-        Command::Check(args) => check::check(&args),
+        Command::Check(args) => check::check(&args, settings.problems),
         Command::Export(args) => export::export(&args),
         Command::Policy(Policy { command: PolicyCommand::New { name } }) => {
             policy_new::policy_new(name.as_deref())
@@ -74,14 +110,15 @@ pub fn main() -> ExitCode {
         Command::AlertTest(args) => alert_test::alert_test(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Demo(args) => demo::demo(&args),
-    };
-    match ended {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            complain(&format!("pointsman: {}", failure.message));
-            failure.exit.into()
-        }
     }
+}
+
+/// The settings file as it was read.
+struct FromFile {
+    file: File,
+    values: Values,
+    /// Why it says nothing.
+    problems: Vec<Problem>,
 }
 
 /// Why a command ended early, ready to print.

@@ -8,23 +8,27 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::args::{Common, Run, Table};
-use super::{Exit, Failure, logging, open, runtime};
+use super::settings_follower::Follower;
+use super::{Exit, Failure, complain, logging, open, runtime, settings};
+use crate::alerts::config::Alerts;
 use crate::alerts::queue::ALERTS;
 use crate::alerts::task::Alerting;
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
 use crate::ipvs::rehearsal::Rehearsal;
+use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
-use crate::policy::guard::Guard;
-use crate::probe::blast_limit::BlastLimit;
+use crate::notify::{Environment, Notifier};
+use crate::policy::load::Loaded;
+use crate::privileges;
 use crate::probe::engine::Limits;
 use crate::probe::knowledge::{HEALTH, Recalled, Recorded};
 use crate::probe::network::NetworkProber;
@@ -40,27 +44,27 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// As many probe sockets as anybody needs.
 const MOST_DESCRIPTORS: u64 = 65_536;
 
-pub(super) fn run(args: Run) -> Result<Exit, Failure> {
+pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure> {
+    let notifier = notifier();
     open::enter(args.common.netns.as_deref())?;
     let runtime = runtime()?;
     {
         // From here on: a reload asked for during the start must not be the end of it.
         let _inside = runtime.enter();
-        drop(
-            signal(SignalKind::hangup())
-                .map_err(|error| Failure::text(format!("cannot handle SIGHUP: {error}")))?,
-        );
+        drop(daemon::hangup().map_err(|error| Failure::new(&error))?);
     }
+    // Before any other thread: privileges belong to threads.
+    let (first, alerts, privileges) = with_least_privilege(&args)?;
     let _log = logging::init(&args.log)?;
-    let first = open::policies(&args.common.policies)?;
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
+    let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
     let mut table = open::table(args.common.ipvs)?;
     permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
-    let alerting = if args.dry_run { None } else { alerting(&args)? };
+    let alerting = alerts.map(|(alerts, path)| alerting(&args, alerts, path));
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {
@@ -76,18 +80,19 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         }
         false => (None, NetworkProber::new()),
     };
+    let super::FromFile { file: settings_file, values, .. } = settings;
+    let (follower, tuning, settings_status) =
+        Follower::new(settings_file, values, settings::tuning(&args));
     let settings = Settings {
         path: args.common.policies.clone(),
-        guard: if args.yes { Guard::Off } else { args.reload_guard },
         first,
         ipvs,
         store,
         owned,
         standing: recorded(&args.common, STANDING, args.dry_run),
         health: remembered(&args.common, args.dry_run),
-        blast_limit: BlastLimit { most: args.blast_limit.0, window: args.blast_window },
         overrides: recorded(&args.common, OVERRIDES, args.dry_run),
-        resync: args.resync,
+        tuning,
         listener,
         limits: Limits::for_sockets(probe_sockets()),
         open,
@@ -102,7 +107,9 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
                 Table::Memory => "memory",
             }
             .to_owned(),
+            settings: settings_status,
         },
+        notifier,
     };
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -111,10 +118,13 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         ipvs = %settings.facts.ipvs,
         policies = %settings.path.display(),
         probes_at_once = settings.limits.total,
+        privileges = %privileges::names(privileges),
         "started"
     );
-    let ended = runtime
-        .block_on(async { daemon::run(settings, Arc::new(prober), daemon::end_signal()?).await });
+    let ended = runtime.block_on(async {
+        tokio::spawn(follower.run(daemon::hangup()?));
+        daemon::run(settings, Arc::new(prober), daemon::end_signal()?).await
+    });
     if let Some(socket) = socket {
         // One that stays is replaced at the next start.
         let _ = fs::remove_file(socket);
@@ -126,6 +136,34 @@ pub(super) fn run(args: Run) -> Result<Exit, Failure> {
         let _ = events.recv_timeout(LAST_EVENTS);
     }
     ended.map(|()| Exit::Done).map_err(|error| Failure::new(&error))
+}
+
+/// Who is told of problems, and the file that says so.
+type ToTell = Option<(Alerts, PathBuf)>;
+
+/// Loads the policies and the alerts, and keeps what privileges they need.
+fn with_least_privilege(args: &Run) -> Result<(Loaded, ToTell, CapabilitySet), Failure> {
+    let refused = |error| Failure::text(format!("cannot give up privileges: {error}"));
+    privileges::respect_permissions().map_err(refused)?;
+    let first = open::policies(&args.common.policies)?;
+    let alerts = if args.dry_run { None } else { open::alerts(args.alerts.as_deref())? };
+    let mut needed = privileges::needed(&first.set);
+    if alerts.as_ref().is_some_and(|(alerts, _)| alerts.have_commands()) {
+        needed |= privileges::OF_PROGRAMS;
+    }
+    if args.dry_run {
+        needed |= privileges::OF_REHEARSAL;
+    }
+    let kept = privileges::keep(needed).map_err(refused)?;
+    Ok((first, alerts, kept))
+}
+
+/// The way to systemd; without one it says itself what it misses.
+fn notifier() -> Notifier {
+    Notifier::new(&Environment::of_process()).unwrap_or_else(|error| {
+        complain(&format!("pointsman: cannot use NOTIFY_SOCKET: {error}"));
+        Notifier::default()
+    })
 }
 
 /// Without the capability nothing can ever work: say so at the start. Other trouble may pass, and
@@ -158,6 +196,14 @@ fn lock(common: &Common) -> Result<File, Failure> {
     Ok(file)
 }
 
+/// Makes sure that no second daemon works on the same table, wherever its state and socket are.
+fn claim(table: Table) -> Result<Option<TableLock>, Failure> {
+    match table {
+        Table::Kernel => lock_table().map(Some).map_err(|error| Failure::new(&error)),
+        Table::Memory => Ok(None),
+    }
+}
+
 /// What the last run has left on record, and the record, unless nothing is to be written. A
 /// damaged one is reported and does not stop the start.
 fn recorded<T>(common: &Common, kind: Kind, dry_run: bool) -> (T, Option<Record<T>>)
@@ -179,12 +225,11 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
     (recalled, record)
 }
 
-/// Who is told, if anybody is. A default file need not be there.
-fn alerting(args: &Run) -> Result<Option<(Alerting, PathBuf)>, Failure> {
-    let Some((alerts, path)) = open::alerts(args.alerts.as_deref())? else { return Ok(None) };
+/// Tells those who are to be told, and goes on where the last run was.
+fn alerting(args: &Run, alerts: Alerts, path: PathBuf) -> (Alerting, PathBuf) {
     let (recorded, record) = recorded(&args.common, ALERTS, false);
     info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
-    Ok(Some((Alerting::new(alerts, open::director(), recorded, record), path)))
+    (Alerting::new(alerts, open::director(), recorded, record), path)
 }
 
 /// Events that cannot be kept do not stop the start.

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
@@ -43,6 +44,9 @@ pub struct Status {
     pub alarm: Option<AlarmStatus>,
     /// The policies in force and the last attempt to load others.
     pub policies: Policies,
+    /// The settings file.
+    #[serde(default)]
+    pub settings: SettingsStatus,
     /// The table and the work on it.
     pub table: TableStatus,
     /// Probing as a whole.
@@ -92,6 +96,17 @@ pub struct Policies {
     /// The newest content of the path, if it waits for a confirmation; likewise.
     #[serde(default)]
     pub held: Option<HeldReload>,
+}
+
+/// The settings file since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsStatus {
+    /// Where it is, or would be.
+    pub path: String,
+    /// Why its newest content does not count, every problem with its place, ready to print.
+    pub refused: Vec<String>,
+    /// Settings that are others than at the start and count after a restart.
+    pub need_restart: Vec<String>,
 }
 
 /// A reload that would remove so much that it waits for `pointsman confirm`.
@@ -260,6 +275,8 @@ pub struct Facts {
     pub dry_run: bool,
     /// `kernel` or `memory`.
     pub ipvs: String,
+    /// What becomes of the settings file.
+    pub settings: watch::Receiver<SettingsStatus>,
 }
 
 impl Status {
@@ -282,6 +299,7 @@ impl Status {
             degraded: Vec::new(),
             alarm: AlarmStatus::of(snapshot),
             policies,
+            settings: facts.settings.borrow().clone(),
             table: table(report, snapshot.now),
             probes: probes(snapshot),
             overrides: overrides::list(&snapshot.overrides, set, wall),
@@ -355,6 +373,13 @@ impl Status {
         }
         if let Some(held) = &self.policies.held {
             troubles.push(format!("newer policies held: they would remove {}", held.removal));
+        }
+        if !self.settings.refused.is_empty() {
+            troubles.push("newer settings refused".to_owned());
+        }
+        if !self.settings.need_restart.is_empty() {
+            let changed = self.settings.need_restart.join(", ");
+            troubles.push(format!("settings that need a restart: {changed}"));
         }
         match self.overrides.iter().filter(|it| !it.applies).count() {
             0 => {}
@@ -602,13 +627,7 @@ fn table(report: &Report, now: Instant) -> TableStatus {
         drift_repaired: report.totals.repairs,
         refused: report.totals.refused,
         pending: report.failures.clone(),
-        held: report
-            .plan
-            .held
-            .iter()
-            .filter(|it| !matches!(it.why, Why::Down(_)))
-            .map(held)
-            .collect(),
+        held: report.plan.held.iter().filter(|it| it.why.is_held()).map(held).collect(),
         error: report.error.clone(),
         foreign: report.plan.foreign.clone(),
     }

@@ -13,6 +13,7 @@ pub mod netns;
 pub mod private;
 pub mod rehearsal;
 pub mod rules;
+pub mod table_lock;
 pub mod text;
 
 use thiserror::Error;

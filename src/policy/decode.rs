@@ -57,7 +57,7 @@ impl<T: Clone> Field<T> {
 pub(crate) struct Fields<'n> {
     what: &'static str,
     entries: &'n [(Key, Node)],
-    known: Vec<&'static str>,
+    known: Vec<&'n str>,
 }
 
 impl<'n> Fields<'n> {
@@ -74,7 +74,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The node of a key, which is known from now on.
-    pub(crate) fn node(&mut self, key: &'static str) -> Option<(&'n Key, &'n Node)> {
+    pub(crate) fn node(&mut self, key: &'n str) -> Option<(&'n Key, &'n Node)> {
         self.known.push(key);
         let (key, node) = self.entries.iter().find(|(entry, _)| entry.value == key)?;
         Some((key, node))
@@ -83,7 +83,7 @@ impl<'n> Fields<'n> {
     /// Reads a key by a getter.
     pub(crate) fn field<T>(
         &mut self,
-        key: &'static str,
+        key: &'n str,
         report: &mut Report<'_>,
         getter: impl FnOnce(&'n Node, &mut Report<'_>) -> Option<T>,
     ) -> Field<T> {

@@ -126,6 +126,12 @@ impl Wave {
         self.end_if_recovered()
     }
 
+    /// Counts by another limit from now on.
+    pub fn set_limit(&mut self, limit: BlastLimit) -> Option<Event> {
+        self.limit = limit;
+        self.end_if_recovered()
+    }
+
     /// Goes on with a wave of an earlier run, whose members are among those that are down.
     pub fn restore(
         &mut self,

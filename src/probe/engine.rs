@@ -122,6 +122,11 @@ impl Engine {
         Self { wave: Wave::new(limit), ..self }
     }
 
+    /// Counts by another blast-radius limit from now on.
+    pub fn set_limit(&mut self, limit: BlastLimit) {
+        self.limit_event = self.wave.set_limit(limit).or(self.limit_event);
+    }
+
     /// The same with what an earlier run has left: it seeds the verdicts on the first policies.
     pub fn remembering(self, recalled: Recalled) -> Self {
         Self { recalled, ..self }

@@ -2,7 +2,8 @@
 //!
 //! Owns the deadline and the order of phases; opening the socket and speaking a protocol are the
 //! rooms beside it. Nothing outlives an attempt: no task is spawned, and dropping the future at
-//! the deadline closes the socket. (A program that is still running is ended by a task of its own.) No environment variable is read, so no proxy either.
+//! the deadline closes the socket. (A program that is still running is ended by a task of its own.)
+//! No environment variable is read, so no proxy either.
 
 use std::sync::Arc;
 

@@ -24,6 +24,7 @@ use crate::health::OutcomeKind;
 use crate::policy::model::PolicySet;
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::view::{Alarm, HealthView};
+use crate::tuning::{Tuning, changed, retuned};
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
@@ -96,6 +97,7 @@ pub struct Runner<P> {
     inconclusive: HashSet<SocketAddr>,
     /// What operators said, for the views.
     overrides: watch::Receiver<Arc<Overrides>>,
+    tuning: Option<watch::Receiver<Tuning>>,
 }
 
 impl<P: Prober> Runner<P> {
@@ -112,6 +114,7 @@ impl<P: Prober> Runner<P> {
             journal: Journal::default(),
             inconclusive: HashSet::new(),
             overrides: watch::channel(Arc::default()).1,
+            tuning: None,
         }
     }
 
@@ -119,6 +122,12 @@ impl<P: Prober> Runner<P> {
     #[must_use]
     pub fn overridden_by(self, overrides: watch::Receiver<Arc<Overrides>>) -> Self {
         Self { overrides, ..self }
+    }
+
+    /// Follows the blast-radius limit in this.
+    #[must_use]
+    pub fn tuned_by(self, tuning: watch::Receiver<Tuning>) -> Self {
+        Self { tuning: Some(tuning), ..self }
     }
 
     /// Tells what turns.
@@ -152,6 +161,11 @@ impl<P: Prober> Runner<P> {
                     false
                 }
                 () = changed(&mut self.overrides) => true,
+                tuning = retuned(&mut self.tuning) => {
+                    self.engine.set_limit(tuning.blast_limit);
+                    log::limit(&mut self.engine, &self.journal);
+                    true
+                }
                 query = queries.recv() => {
                     let Some(query) = query else { return };
                     self.answer(query)
@@ -287,13 +301,6 @@ impl<P: Prober> Runner<P> {
             in_flight: self.engine.in_flight(),
             view: self.view(),
         }
-    }
-}
-
-/// Waits for other overrides; for ever when there will be none.
-async fn changed(overrides: &mut watch::Receiver<Arc<Overrides>>) {
-    if overrides.changed().await.is_err() {
-        std::future::pending().await
     }
 }
 

@@ -137,7 +137,8 @@ fn open(kind: Kind, address: SocketAddr) -> Result<OwnedFd, Failure> {
         ),
         Errno::PERM | Errno::ACCESS if kind == Kind::RawEcho => Failure::new(
             Reason::Denied,
-            "the director may not use ICMP; give it CAP_NET_RAW, or a group in net.ipv4.ping_group_range",
+            "the director may not use ICMP; restart pointsman if no policy had an `icmp` check when it started, \
+             else give it CAP_NET_RAW or a group in net.ipv4.ping_group_range",
         ),
         _ => own_trouble("opening a socket", &errno.into()),
     })

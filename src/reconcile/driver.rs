@@ -27,6 +27,7 @@ use crate::policy::guard::{Destinations, Guard, Removal};
 use crate::policy::model::{PolicySet, PrivateService, VirtualService};
 use crate::probe::via::Open;
 use crate::record::Record;
+use crate::tuning::{Tuning, retuned};
 
 /// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -82,6 +83,7 @@ pub struct Driver {
     /// `None` for a rehearsal, which records nothing.
     store: Option<Record<Owned>>,
     resync: Duration,
+    tuning: Option<watch::Receiver<Tuning>>,
     pause: Duration,
     /// When the table is read next, whatever happens until then. A verdict does not put it off.
     read_due: Instant,
@@ -117,6 +119,7 @@ impl Driver {
             ipvs,
             store,
             resync,
+            tuning: None,
             pause: FIRST_PAUSE,
             read_due: now(),
             wake: None,
@@ -131,6 +134,12 @@ impl Driver {
             journal: Journal::default(),
             open: None,
         }
+    }
+
+    /// Follows the resync time in this.
+    #[must_use]
+    pub fn tuned_by(self, tuning: watch::Receiver<Tuning>) -> Self {
+        Self { tuning: Some(tuning), ..self }
     }
 
     /// Tells what it does.
@@ -190,6 +199,10 @@ impl Driver {
                     self.guard = Guard::Off;
                     // Whoever asked may have hung up.
                     let _ = confirm.send(self.report.guarded.take());
+                    true
+                }
+                tuning = retuned(&mut self.tuning) => {
+                    self.resync = tuning.resync;
                     true
                 }
                 () = tokio::time::sleep_until(self.read_due.into()) => true,

@@ -142,10 +142,7 @@ impl Plan {
             match held.why {
                 Why::Down(_) | Why::Withdrawn { .. } => summary.down += 1,
                 Why::Drains(_) => summary.draining += 1,
-                Why::Unknown | Why::Undeclared | Why::Guarded | Why::Kept(_) | Why::HeldBack(_) => {
-                    summary.held += 1
-                }
-                _ => {}
+                _ => summary.held += usize::from(held.why.is_held()),
             }
         }
         summary

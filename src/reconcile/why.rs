@@ -78,6 +78,14 @@ impl Why {
         matches!(self, Self::Undeclared | Self::Guarded)
     }
 
+    /// Whether something else than its verdict and an operator decides for now.
+    pub fn is_held(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown | Self::Undeclared | Self::Guarded | Self::Kept(_) | Self::HeldBack(_)
+        )
+    }
+
     /// Its name in JSON.
     pub fn name(&self) -> &'static str {
         match self {

@@ -242,3 +242,33 @@ fn a_test_tells_each_receiver_and_what_came_of_it() {
     let finished = test(&[]).exit(2);
     assert!(finished.stderr.contains("alerts.yaml:1:13"), "{finished:?}");
 }
+
+/// The daemon has given up its privileges by the time it runs a program.
+#[test]
+fn a_daemon_runs_a_command_without_privileges() {
+    let backends = [Backend::start(), Backend::start()];
+    let place = tempfile::tempdir_in("/tmp").unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let told = place.path().join("told");
+    let script = format!(
+        "{{ id -u; grep Cap /proc/self/status; cat; }} > {0}.new; mv {0}.new {0}",
+        told.display()
+    );
+    let receiver =
+        format!("  - {{ name: script, wait: 0s, command: [/bin/sh, -c, '{script}'] }}\n");
+    let office = Office::new(&backends, &receiver);
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    backends[0].answer(503);
+    assert!(within(DEADLINE, || told.exists()), "{}", daemon.log());
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.contains("is down: status 503"), "{told}");
+    let user = told.lines().next().unwrap();
+    assert!(user == "65534" || !rustix::process::geteuid().is_root(), "{told}");
+    for line in told.lines().filter(|line| !line.starts_with("CapBnd")) {
+        if let Some((_, set)) = line.split_once(":\t").filter(|_| line.starts_with("Cap")) {
+            assert_eq!(set, "0000000000000000", "{told}");
+        }
+    }
+    daemon.stop();
+}

@@ -2,6 +2,7 @@
 //! with scripted real servers and a table in memory that others edit too.
 
 mod holding;
+mod tuning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +13,11 @@ use pointsman::health::Health;
 use pointsman::ipvs::memory::Memory;
 use pointsman::ipvs::model::{Change, ServiceKey, Table};
 use pointsman::ipvs::{Ipvs, IpvsError};
+use pointsman::policy::guard::Guard;
 use pointsman::policy::load::load;
 use pointsman::policy::model::PolicySet;
 use pointsman::probe::Prober;
+use pointsman::probe::blast_limit::BlastLimit;
 use pointsman::probe::engine::{Engine, Limits};
 use pointsman::probe::outcome::{Outcome, Phases, Reason};
 use pointsman::probe::runner::Runner;
@@ -23,6 +26,7 @@ use pointsman::reconcile::driver::{Driver, Report};
 use pointsman::reconcile::ownership::OWNED;
 use pointsman::reconcile::view::HealthView;
 use pointsman::record::{Record, Scope};
+use pointsman::tuning::Tuning;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{mpsc, watch};
@@ -159,6 +163,7 @@ struct Director {
     reports: watch::Receiver<Arc<Report>>,
     tasks: Vec<JoinHandle<()>>,
     state: tempfile::TempDir,
+    tunings: watch::Sender<Tuning>,
     _queries: mpsc::Sender<pointsman::probe::runner::Query>,
 }
 
@@ -179,12 +184,16 @@ impl Director {
         let driver =
             Driver::new(Box::new(table.clone()), Some(store), owned, Duration::from_secs(30));
         let engine = Engine::new(Limits::for_sockets(100), 1);
-        let runner = Runner::new(engine, Arc::new(world.clone()));
+        let blast_limit = BlastLimit { most: None, ..BlastLimit::default() };
+        let resync = Duration::from_secs(30);
+        let (tunings, tuned) = watch::channel(Tuning { resync, guard: Guard::Off, blast_limit });
+        let driver = driver.tuned_by(tuned.clone());
+        let runner = Runner::new(engine, Arc::new(world.clone())).tuned_by(tuned);
         let tasks = vec![
             tokio::spawn(runner.run(sets, queries_out, views_in)),
             tokio::spawn(driver.run(views, refreshes, reports_in)),
         ];
-        Self { policies, reports, tasks, state, _queries: queries }
+        Self { policies, reports, tasks, state, tunings, _queries: queries }
     }
 
     fn edit(&self, yaml: &str) {

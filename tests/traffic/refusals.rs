@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::netns::shell;
-use crate::daemon::{Policies, policy, program, state};
+use crate::clock::{PATIENCE, until};
+use crate::common::netns::{Process, shell};
+use crate::daemon::{PROGRAM, Policies, answer, policy, program, state};
 
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";
 
@@ -13,6 +14,7 @@ pub(crate) fn name_what_is_missing() {
     let policies = Policies::new("www.yaml", &text);
     without_a_module(&policies);
     without_the_capability(&policies);
+    without_the_table_to_itself(&policies);
     without_a_good_policy(&policies);
 }
 
@@ -66,6 +68,36 @@ fn without_the_capability(policies: &Policies) {
     let mut run = command("run", policies);
     run.args(["--netns", "nowhere"]);
     fails(run, 1, &["/run/netns/nowhere does not exist"]);
+}
+
+/// Whoever has another socket and another state directory meets the first daemon in the table.
+fn without_the_table_to_itself(policies: &Policies) {
+    let mut run = command("run", policies);
+    let first = Process(run.stderr(Stdio::null()).spawn().unwrap());
+    until("the first daemon answers", PATIENCE, || {
+        answer(&mut program("status")).stdout.starts_with(b"pointsman").then_some(())
+    });
+    let second = |more: &[&str]| {
+        let mut run = Command::new(PROGRAM);
+        run.arg("run").arg("--policies").arg(&policies.directory);
+        run.args(["--state-dir", "/tmp/second", "--socket", "/tmp/second.sock"]).args(more);
+        run.stdin(Stdio::null());
+        run
+    };
+    let held = format!("(pid {}) holds the IPVS table of this network namespace", first.0.id());
+    fails(second(&[]), 1, &[&held, "stop it first"]);
+    // A rehearsal writes nothing, and another namespace has another table.
+    for more in [["--dry-run"].as_slice(), &["--netns", "elsewhere"]] {
+        let beside = Process(second(more).stderr(Stdio::null()).spawn().unwrap());
+        until("the other one answers", PATIENCE, || {
+            let mut status = Command::new(PROGRAM);
+            status.args(["status", "--socket", "/tmp/second.sock"]);
+            answer(&mut status).stdout.starts_with(b"pointsman").then_some(())
+        });
+        drop(beside);
+    }
+    drop(first);
+    shell("ipvsadm -C; ip netns exec elsewhere ipvsadm -C");
 }
 
 fn without_a_good_policy(policies: &Policies) {

@@ -1,5 +1,6 @@
 //! A program of the operator's: the text on standard input, the rest in the environment.
 
+use std::io;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +39,14 @@ pub(super) async fn send(words: &[String], message: &Message) -> Result<(), Stri
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let mut child = command.spawn().map_err(|error| format!("cannot start {program}: {error}"))?;
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        // Of the daemon that was started without a command in the alerts.
+        io::ErrorKind::PermissionDenied => format!(
+            "cannot start {program}: {error}; `nobody` must be able to run it, and the daemon must \
+             be restarted when the first command comes to the alerts"
+        ),
+        _ => format!("cannot start {program}: {error}"),
+    })?;
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let written = async {
         if let Some(mut stdin) = stdin {

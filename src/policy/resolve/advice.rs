@@ -34,6 +34,8 @@ pub(super) fn fits(
         ] {
             refuse(key, place, name, help, report);
         }
+        let help = "an agent is asked on the real server's own address: leave it out";
+        refuse("via", place(&entry.via), name, help, report);
     }
     match (entry.expires.get(), timing) {
         (Some(expires), _) if !kind.advises() => {
