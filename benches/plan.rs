@@ -86,9 +86,9 @@ fn world(services: u32) -> (HealthView, Table) {
         let destinations = service
             .destinations
             .iter()
-            .map(|one| (one.key, Destination { config: one.config, connections }))
+            .map(|one| (one.key, Destination { connections, ..Destination::new(one.config) }))
             .collect();
-        table.insert(service.key, Service { config: service.config.clone(), destinations });
+        table.insert(service.key, Service { destinations, ..Service::new(service.config.clone()) });
     }
     (HealthView::uniform(Arc::new(set), Health::Up), table)
 }

@@ -12,6 +12,7 @@
 //! | journal | one to write on | the file of events | events of all | a file |
 //! | control | main | the Unix socket | requests | answers |
 //! | life, watchdog | main | the way to systemd | reports, statuses, beats | notifications |
+//! | listener | its own | the TCP port for readers | requests | answers |
 //!
 //! On exit the table stays as it is.
 
@@ -51,6 +52,7 @@ use crate::reconcile::view::HealthView;
 use crate::record::Record;
 use crate::source::{Outlets, Source};
 use crate::tuning::Tuning;
+use crate::web::listener::Listener;
 
 /// How long a pass under way may take to end at shutdown.
 const LAST_PASS: Duration = Duration::from_secs(3);
@@ -79,6 +81,8 @@ pub struct Settings {
     pub tuning: watch::Receiver<Tuning>,
     /// The control socket, if there is one.
     pub listener: Option<UnixListener>,
+    /// The HTTP listener, if there is one.
+    pub web: Option<Listener>,
     /// How many probes may be in flight.
     pub limits: Limits,
     /// Seed of all randomness.
@@ -221,13 +225,15 @@ pub async fn run<P: Prober>(
         let pulses = vec![driver_pulse, runner_pulse];
         tokio::spawn(notify::watch(notifier.clone(), limit, pulses));
     }
+    let facts = Arc::new(settings.facts);
+    let control = Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
+    if let Some(web) = settings.web {
+        web.start(control.clone()).map_err(setup("start the listener"))?;
+    }
     if let Some(listener) = settings.listener {
         listener.set_nonblocking(true).map_err(setup("prepare the socket"))?;
         let listener =
             tokio::net::UnixListener::from_std(listener).map_err(setup("prepare the socket"))?;
-        let facts = Arc::new(settings.facts);
-        let control =
-            Control { facts, queries, refreshes, asks, confirms, orders, reports, policies };
         tokio::spawn(serve(listener, control));
     }
 

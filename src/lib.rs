@@ -35,3 +35,4 @@ pub mod record;
 pub mod source;
 pub mod top;
 pub mod tuning;
+pub mod web;

@@ -110,7 +110,7 @@ fn without_privilege(director: &Machine) {
         probe(&target("10.0.0.2", 0, CheckKind::Icmp, LONG))
     });
     assert_eq!(outcome.reason, Reason::Denied, "{outcome:?}");
-    let piece = "give it CAP_NET_RAW, or a group in net.ipv4.ping_group_range";
+    let piece = "give it CAP_NET_RAW or a group in net.ipv4.ping_group_range";
     assert!(outcome.detail.contains(piece), "{outcome:?}");
 }
 

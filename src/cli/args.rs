@@ -1,5 +1,6 @@
 //! The command line: names, flags, defaults and their help. Nothing here acts.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -133,12 +134,32 @@ pub struct Run {
     /// The window of the blast-radius limit
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub blast_window: Duration,
+    /// Who may read over HTTP.
+    #[command(flatten)]
+    pub listen: Listen,
     /// Who is told when something goes wrong [default: /etc/pointsman/alerts.yaml if it is there]
     #[arg(long, value_name = "FILE")]
     pub alerts: Option<PathBuf>,
     /// Where and how to log.
     #[command(flatten)]
     pub log: Log,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// Serve status, health and metrics over HTTP on this address, for reading only
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// File with the token that readers must know; it must not be readable by everybody
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub listen_token_file: Option<PathBuf>,
+    /// PEM file with the certificate chain for HTTPS
+    #[arg(long, value_name = "FILE", requires_all = ["listen", "listen_tls_key"])]
+    pub listen_tls_cert: Option<PathBuf>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE", requires = "listen_tls_cert")]
+    pub listen_tls_key: Option<PathBuf>,
 }
 
 /// How many, `None` for any number.

@@ -112,14 +112,17 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
         overrides: Default::default(),
         tuning: watch::channel(tuning).1,
         listener: Some(listener),
+        web: None,
         limits: Limits::for_sockets(64),
         seed: rand::random(),
         notifier: Notifier::default(),
         facts: Facts {
             started: wall(),
+            since: Instant::now().into_std(),
             dry_run: false,
             ipvs: "memory".to_owned(),
             settings: watch::channel(SettingsStatus::default()).1,
+            tuning: watch::channel(tuning).1,
         },
     })
 }

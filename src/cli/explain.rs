@@ -8,7 +8,8 @@ use crate::control::explain_text::render;
 
 pub(super) fn explain(args: Explain) -> Result<Exit, Failure> {
     let question = Question { policy: args.which.policy, real_server: args.which.real_server };
-    let asked = client::post::<Explanation>(&args.ask.socket.socket, "/v1/explain", &question);
+    let resource = question.resource();
+    let asked = client::get::<Explanation>(&args.ask.socket.socket, &resource);
     let explanation = runtime()?.block_on(asked).map_err(|error| Failure::new(&error))?;
     match args.ask.output {
         Output::Text => answer(&render(&explanation))?,

@@ -198,8 +198,13 @@ async fn probed(set: Arc<PolicySet>) -> (HealthView, String) {
         };
         verdicts[index] = Verdict { advice, ..verdict };
     }
+    let through = set.targets.iter().filter(|target| target.check.via.is_some()).count();
+    let unasked = match through {
+        0 => String::new(),
+        some => format!("; {some} through a virtual address, where only the daemon can ask"),
+    };
     let source = format!(
-        "from one round of probes just now ({}; no daemon is running)",
+        "from one round of probes just now ({}{unasked}; no daemon is running)",
         count(set.targets.len(), "check target")
     );
     (HealthView::new(set, verdicts), source)

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::args::{Common, Run, Table};
+use super::args::{Common, Listen, Run, Table};
 use super::settings_follower::Follower;
 use super::{Exit, Failure, complain, logging, open, runtime, settings};
 use crate::alerts::config::Alerts;
@@ -36,6 +36,7 @@ use crate::reconcile::overrides::OVERRIDES;
 use crate::reconcile::ownership::OWNED;
 use crate::reconcile::standing::{Clocks, STANDING};
 use crate::record::{Kind, Record};
+use crate::web::listener::{self, Listener, MOST_CLIENTS};
 
 /// Descriptors that are not for probes: log, socket, netlink, watches, clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -63,6 +64,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     permitted(table.as_mut())?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
+    let web = web(&args.listen)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
     let alerting = alerts.map(|(alerts, path)| alerting(&args, alerts, path));
     let journal = Journal::default();
@@ -92,15 +94,18 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         standing: recorded(&args.common, STANDING, args.dry_run),
         health: remembered(&args.common, args.dry_run),
         overrides: recorded(&args.common, OVERRIDES, args.dry_run),
-        tuning,
+        tuning: tuning.clone(),
         listener,
-        limits: Limits::for_sockets(probe_sockets()),
+        limits: Limits::for_sockets(probe_sockets(web.is_some())),
+        web,
         open,
         journal: journal.clone(),
         alerting,
         seed: rand::random(),
         facts: Facts {
             started: wall(),
+            since: now(),
+            tuning,
             dry_run: args.dry_run,
             ipvs: match args.common.ipvs {
                 Table::Kernel => "kernel",
@@ -261,8 +266,20 @@ fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
     }
 }
 
+/// The HTTP listener, if one is asked for. Without it nobody would notice the daemon's troubles, so
+/// it is a reason not to start.
+fn web(args: &Listen) -> Result<Option<Listener>, Failure> {
+    let Some(address) = args.listen else { return Ok(None) };
+    let listen = listener::Listen {
+        address,
+        token: args.listen_token_file.clone(),
+        tls: args.listen_tls_cert.clone().zip(args.listen_tls_key.clone()),
+    };
+    Listener::bind(listen).map(Some).map_err(|error| Failure::new(&error))
+}
+
 /// Raises the descriptor limit as far as allowed and says how many probes fit.
-fn probe_sockets() -> usize {
+fn probe_sockets(listens: bool) -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     let hard = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
     if limit.current.is_some_and(|soft| soft < hard) {
@@ -272,7 +289,8 @@ fn probe_sockets() -> usize {
         }
     }
     let soft = getrlimit(Resource::Nofile).current.unwrap_or(MOST_DESCRIPTORS);
-    usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX)
+    let clients = if listens { MOST_CLIENTS as u64 } else { 0 };
+    usize::try_from(soft.saturating_sub(RESERVED_DESCRIPTORS + clients)).unwrap_or(usize::MAX)
 }
 
 #[expect(

@@ -10,7 +10,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::args::{self, Cli, Run};
@@ -152,6 +152,8 @@ fn value(arg: &Arg, node: &Node, report: &mut Report<'_>) -> Option<String> {
     let flag = format!("--{}={text}", arg.get_long()?);
     match Cli::command().try_get_matches_from(["pointsman", "run", &flag]) {
         Ok(_) => Some(text),
+        // Another setting that it goes with may be in the file, too.
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Some(text),
         Err(error) => {
             let (message, help) = wrong(&error, node);
             report.error(node.place, message, help);

@@ -160,7 +160,7 @@ async fn poll(args: &Args, mut asked: watch::Receiver<Option<Question>>, inputs:
         }
         let question = asked.borrow_and_update().clone();
         if let Some(question) = question {
-            let answer = client::post::<Explanation>(socket, "/v1/explain", &question).await;
+            let answer = client::get::<Explanation>(socket, &question.resource()).await;
             let answer = answer.map(Box::new).map_err(|error| error.to_string());
             inputs.send(Input::Explained(question, answer));
         }

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
+use crate::web::problem::Problem;
+
 /// The daemon answers from memory; longer means that it hangs.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Room for the status of a hundred thousand destinations.
@@ -89,7 +91,10 @@ async fn ask<T: DeserializeOwned>(
         Ok(Err(error)) => return Err(no_answer(error.to_string())),
         Ok(Ok(answer)) => answer,
     };
-    let text = String::from_utf8_lossy(&body);
+    let text = match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => problem.error.into(),
+        Err(_) => String::from_utf8_lossy(&body),
+    };
     match status {
         StatusCode::OK => serde_json::from_slice(&body)
             .map_err(|error| no_answer(format!("{error}; is it another version of pointsman?"))),

@@ -4,6 +4,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::advising::AdvisorStatus;
@@ -29,6 +30,15 @@ pub struct Question {
     pub policy: String,
     /// The real server: its name in the policy, its address, or a destination of it.
     pub real_server: String,
+}
+
+impl Question {
+    /// Where its answer is.
+    pub fn resource(&self) -> String {
+        let [policy, real_server] =
+            [&self.policy, &self.real_server].map(|it| utf8_percent_encode(it, NON_ALPHANUMERIC));
+        format!("/v1/explain?policy={policy}&real_server={real_server}")
+    }
 }
 
 /// Everything that decides on one real server.
@@ -208,7 +218,8 @@ fn next(status: &CheckStatus, timing: Timing) -> String {
     }
 }
 
-fn floor(
+/// The floor of a policy in this moment.
+pub(crate) fn floor(
     floor: &HealthFloor,
     policy: &Policy,
     snapshot: &Snapshot,

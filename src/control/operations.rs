@@ -1,7 +1,7 @@
 //! What operators ask of the daemon: overrides, an explanation, the reload that is held.
 //!
 //! Bodies are JSON and small. Who asks is what the kernel says of the socket's other end. What
-//! cannot be done is answered with a status of 4xx or 5xx and one sentence of text.
+//! cannot be done is answered with a status of 4xx or 5xx and one sentence ([`Problem`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +10,13 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use super::explain::{Explanation, Question};
-use super::overrides::{Request, answer, list};
-use super::server::{Control, PATIENCE, Unavailable, json, known, wall};
+use super::overrides::{Request, answer};
+use super::server::{Control, PATIENCE, json, known, wall};
 use super::{Confirmation, HeldPlan, Release, Released};
 use crate::health::Health;
 use crate::ipvs::model::Table;
@@ -32,29 +31,10 @@ use crate::reconcile::overrides::Action;
 use crate::reconcile::plan::plan;
 use crate::reconcile::render::render;
 use crate::source::{Ask, ConfirmError};
+use crate::web::problem::Problem;
 
-/// Why nothing was done, as HTTP.
-pub(super) struct Refusal(StatusCode, String);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
-    }
-}
-
-impl From<Unavailable> for Refusal {
-    fn from((status, text): Unavailable) -> Self {
-        Self(status, text.to_owned())
-    }
-}
-
-fn refusal<E: std::fmt::Display>(status: StatusCode) -> impl Fn(E) -> Refusal {
-    move |error| Refusal(status, error.to_string())
-}
-
-pub(super) async fn overrides(State(control): State<Control>) -> Result<Response, Refusal> {
-    let snapshot = control.snapshot().await?;
-    Ok(json(move || list(&snapshot.overrides, &snapshot.policies, wall())).await?)
+fn refusal<E: std::fmt::Display>(status: StatusCode) -> impl Fn(E) -> Problem {
+    move |error| Problem::new(status, error.to_string())
 }
 
 /// Sets or removes an override; answered when it is on record.
@@ -62,7 +42,7 @@ pub(super) async fn order(
     State(control): State<Control>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Problem> {
     let request: Request = read(&body)?;
     request.check().map_err(refusal(StatusCode::BAD_REQUEST))?;
     let by = name(peer, request.acts_for).await;
@@ -79,22 +59,11 @@ pub(super) async fn order(
         .ok_or_else(silent("the record; it may yet be done, see `pointsman overrides`"))?
         .map_err(undone)?;
     let others = control.snapshot().await.ok().map(|snapshot| others_in_service(&snapshot, &done));
-    Ok(json(move || answer(&done, others, wall())).await?)
-}
-
-pub(super) async fn explain(
-    State(control): State<Control>,
-    body: Bytes,
-) -> Result<Response, Refusal> {
-    let question: Question = read(&body)?;
-    let (snapshot, report) = control.moment().await?;
-    let explained = Explanation::build(&question, &snapshot, &report, wall())
-        .map_err(refusal(StatusCode::NOT_FOUND))?;
-    Ok(json(move || explained).await?)
+    json(move || answer(&done, others, wall())).await
 }
 
 /// The plan of the reload that is held, against a table read just now.
-pub(super) async fn held(State(control): State<Control>) -> Result<Response, Refusal> {
+pub(super) async fn held(State(control): State<Control>) -> Result<Response, Problem> {
     let set = exchange(&control.asks, Ask::Held).await.ok_or_else(silent("the policies"))?;
     let (snapshot, report) = control.moment().await?;
     let at_start = report.guarded.is_some().then(|| Arc::clone(&snapshot.policies));
@@ -103,9 +72,9 @@ pub(super) async fn held(State(control): State<Control>) -> Result<Response, Ref
     let now = tokio::time::Instant::now().into_std();
     if report.table.is_none() {
         let text = "the table could not be read yet; see `pointsman status`";
-        return Err(Refusal(StatusCode::CONFLICT, text.to_owned()));
+        return Err(Problem::new(StatusCode::CONFLICT, text.to_owned()));
     }
-    Ok(json(move || held_plan(&set, &snapshot, &report, now)).await?)
+    json(move || held_plan(&set, &snapshot, &report, now)).await
 }
 
 fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: Instant) -> HeldPlan {
@@ -129,7 +98,7 @@ pub(super) async fn confirm(
     State(control): State<Control>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Problem> {
     let Confirmation { hash, acts_for } = read(&body)?;
     let by = name(peer, acts_for).await;
     let in_force = control.policies.borrow().hash == hash;
@@ -145,7 +114,7 @@ pub(super) async fn confirm(
             .map_err(refusal(StatusCode::CONFLICT))?;
     }
     let policies = control.policies.borrow().clone();
-    Ok(json(move || policies).await?)
+    json(move || policies).await
 }
 
 /// Answered when the table is as the verdicts that were held demand.
@@ -153,19 +122,19 @@ pub(super) async fn release(
     State(control): State<Control>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Problem> {
     let Release { acts_for } = read(&body)?;
     let by = name(peer, acts_for).await;
     let alarm = control.ask(|answer| Query::Release { by, answer }).await?;
     let (snapshot, _) = control.moment().await?;
     let targets = snapshot.slots.len();
-    Ok(json(move || Released { held: alarm.map(|alarm| alarm.held), targets }).await?)
+    json(move || Released { held: alarm.map(|alarm| alarm.held), targets }).await
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| {
         let text = format!("not a request of this version of pointsman: {error}");
-        Refusal(StatusCode::BAD_REQUEST, text)
+        Problem::new(StatusCode::BAD_REQUEST, text)
     })
 }
 
@@ -188,15 +157,15 @@ async fn exchange<T, A>(
     tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
 }
 
-fn silent(what: &'static str) -> impl FnOnce() -> Refusal {
+fn silent(what: &'static str) -> impl FnOnce() -> Problem {
     let seconds = PATIENCE.as_secs();
     move || {
         let text = format!("nothing came within {seconds} s of {what}");
-        Refusal(StatusCode::GATEWAY_TIMEOUT, text)
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, text)
     }
 }
 
-fn undone(error: OrderError) -> Refusal {
+fn undone(error: OrderError) -> Problem {
     let status = match error {
         OrderError::Name(_) => StatusCode::NOT_FOUND,
         OrderError::Record(_) | OrderError::Lost => StatusCode::INSUFFICIENT_STORAGE,
@@ -207,7 +176,7 @@ fn undone(error: OrderError) -> Refusal {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Refusal(status, text)
+    Problem::new(status, text)
 }
 
 /// How many other real servers of the policy are up and not taken out by operators.

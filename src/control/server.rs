@@ -1,10 +1,10 @@
 //! The daemon's end of the socket: resources built from what the tasks publish, and the way to the
 //! operator's orders ([`super::operations`]).
 //!
-//! A client can cost one of a few places for a few seconds and nothing else: one request a
-//! connection, a deadline on each, and the newest client takes the place of the oldest.
+//! What can be read here is what the listener serves too ([`crate::web`]), from a fresh look at the
+//! table; a client can cost one of a few places for a few seconds and nothing else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,17 +14,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::AbortHandle;
 use tracing::debug;
 
 use super::operations;
-use super::status::{Facts, Policies, Status};
+use super::status::{Facts, Policies};
 use super::{KnownHealth, PlanInput};
 use crate::health::Health;
 use crate::ipvs::model::ServiceKey;
@@ -34,20 +30,18 @@ use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::driver::{Confirm, Refresh, Report};
 use crate::reconcile::standing::Clocks;
 use crate::source::Ask;
+use crate::web::clients::{ACCEPT_PAUSE, Clients};
+use crate::web::problem::Problem;
+use crate::web::reads::Reads;
+use crate::web::routes::routes;
 
 /// How long a resource waits for the tasks; they answer in milliseconds unless the kernel hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Clients at once; each costs a descriptor that probes cannot have.
 const MOST_CLIENTS: usize = 32;
-/// How long a client may take to say what it wants.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
-/// How long it may take altogether.
-const CLIENT_DEADLINE: Duration = Duration::from_secs(30);
 /// The largest body a client may send, in bytes.
 const LARGEST_REQUEST: usize = 16 << 10;
-/// Before accepting again when the system refused.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Handles on the tasks of the daemon.
 #[derive(Debug, Clone)]
@@ -70,24 +64,25 @@ pub struct Control {
     pub policies: watch::Receiver<Policies>,
 }
 
-/// A failure to answer, as HTTP.
-pub(super) type Unavailable = (StatusCode, &'static str);
-
 /// Serves the socket for ever.
 pub async fn serve(listener: UnixListener, control: Control) {
     let routes = Router::new()
-        .route("/v1/status", get(status))
         .route("/v1/plan-input", get(plan_input))
-        .route("/v1/overrides", get(operations::overrides).post(operations::order))
-        .route("/v1/explain", post(operations::explain))
+        .route("/v1/overrides", post(operations::order))
         .route("/v1/held", get(operations::held).post(operations::confirm))
         .route("/v1/release", post(operations::release))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
-        .with_state(control);
-    let mut clients = Clients::default();
+        .with_state(control.clone())
+        .merge(routes(Reads::fresh(control)));
+    let mut clients = Clients::new(MOST_CLIENTS);
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => clients.serve(stream, routes.clone()),
+            Ok((stream, _)) => {
+                // Asked now, as it was when the connection was made.
+                let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                let routes = routes.clone().layer(Extension(Peer { uid }));
+                clients.serve(async { Ok(stream) }, routes);
+            }
             Err(error) => {
                 debug!(%error, "cannot accept on the control socket; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -96,44 +91,7 @@ pub async fn serve(listener: UnixListener, control: Control) {
     }
 }
 
-/// Connections being served, the oldest first.
-#[derive(Debug, Default)]
-struct Clients(VecDeque<AbortHandle>);
-
-impl Clients {
-    fn serve(&mut self, stream: UnixStream, routes: Router) {
-        self.0.retain(|client| !client.is_finished());
-        while self.0.len() >= MOST_CLIENTS {
-            if let Some(oldest) = self.0.pop_front() {
-                oldest.abort();
-            }
-        }
-        // Asked now, as it was when the connection was made.
-        let peer = Peer { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) };
-        let routes = routes.layer(Extension(peer));
-        let exchange = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST_DEADLINE)
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
-        let client = tokio::spawn(async move {
-            match tokio::time::timeout(CLIENT_DEADLINE, exchange).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "a client of the control socket failed"),
-                Err(_) => debug!("a client of the control socket took too long"),
-            }
-        });
-        self.0.push_back(client.abort_handle());
-    }
-}
-
-async fn status(State(control): State<Control>) -> Result<Response, Unavailable> {
-    let (snapshot, report) = control.moment().await?;
-    let policies = control.policies.borrow().clone();
-    json(move || Status::build(&control.facts, &snapshot, &report, policies, wall())).await
-}
-
-async fn plan_input(State(control): State<Control>) -> Result<Response, Unavailable> {
+async fn plan_input(State(control): State<Control>) -> Result<Response, Problem> {
     let (snapshot, report) = control.moment().await?;
     let kernel = control.facts.ipvs == "kernel";
     let policies = control.policies.borrow().path.clone();
@@ -159,39 +117,41 @@ pub(super) fn known(policies: String, snapshot: &Snapshot, report: &Report) -> P
 
 /// Builds and writes an answer off the thread that probes: ten thousand real servers are some
 /// megabytes of JSON.
-pub(super) async fn json<T: Serialize>(
+pub(crate) async fn json<T: Serialize>(
     build: impl FnOnce() -> T + Send + 'static,
-) -> Result<Response, Unavailable> {
-    const BROKEN: Unavailable = (StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer");
+) -> Result<Response, Problem> {
     let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&build())).await;
-    let body = written.map_err(|_| BROKEN)?.map_err(|_| BROKEN)?;
+    let body = written.ok().and_then(Result::ok).ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer")
+    })?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 impl Control {
     /// What is known of health, and of the table after a fresh read.
-    pub(super) async fn moment(&self) -> Result<(Snapshot, Arc<Report>), Unavailable> {
+    pub(crate) async fn moment(&self) -> Result<(Snapshot, Arc<Report>), Problem> {
         let snapshot = self.snapshot().await?;
         self.refresh().await;
         Ok((snapshot, Arc::clone(&self.reports.borrow())))
     }
 
-    pub(super) async fn snapshot(&self) -> Result<Snapshot, Unavailable> {
+    pub(super) async fn snapshot(&self) -> Result<Snapshot, Problem> {
         self.ask(Query::Snapshot).await
     }
 
     /// Asks the prober, which answers in milliseconds.
-    pub(super) async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         query: impl FnOnce(oneshot::Sender<T>) -> Query,
-    ) -> Result<T, Unavailable> {
-        const SILENT: Unavailable = (StatusCode::SERVICE_UNAVAILABLE, "the prober does not answer");
+    ) -> Result<T, Problem> {
         let (sender, answer) = oneshot::channel();
         let exchange = async {
             self.queries.send(query(sender)).await.ok()?;
             answer.await.ok()
         };
-        tokio::time::timeout(PATIENCE, exchange).await.ok().flatten().ok_or(SILENT)
+        tokio::time::timeout(PATIENCE, exchange).await.ok().flatten().ok_or_else(|| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the prober does not answer")
+        })
     }
 
     /// Has the table read anew. If that hangs, the last report has to do; its age is shown.
@@ -227,6 +187,6 @@ fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell's clock: status shows wall-clock times")]
-pub(super) fn wall() -> SystemTime {
+pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
 }

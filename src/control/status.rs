@@ -21,6 +21,7 @@ use crate::reconcile::desired::{Desired, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::{HealthView, Quorum};
+use crate::tuning::Tuning;
 
 use super::advising::{AdviceStatus, AdvisorStatus};
 use super::holding::{AlarmStatus, DampingStatus};
@@ -271,12 +272,16 @@ pub struct CheckStatus {
 pub struct Facts {
     /// When it started.
     pub started: SystemTime,
+    /// The same on the clock that never jumps.
+    pub since: Instant,
     /// Whether it only rehearses.
     pub dry_run: bool,
     /// `kernel` or `memory`.
     pub ipvs: String,
     /// What becomes of the settings file.
     pub settings: watch::Receiver<SettingsStatus>,
+    /// What can be set anew while it runs.
+    pub tuning: watch::Receiver<Tuning>,
 }
 
 impl Status {
@@ -651,14 +656,13 @@ fn held(held: &Held) -> String {
 }
 
 fn probes(snapshot: &Snapshot) -> Probes {
-    use crate::probe::runner::Lateness;
-    let counts = &snapshot.lateness.counts;
-    let bounds = Lateness::BOUNDS.into_iter().map(Some).chain([None]);
+    let lateness = &snapshot.lateness;
+    let bounds = lateness.bounds.iter().copied().map(Some).chain([None]);
     Probes {
         targets: snapshot.slots.len(),
         in_flight: snapshot.in_flight,
-        started: counts.iter().sum(),
-        lateness: bounds.zip(counts.iter().copied()).collect(),
+        started: lateness.total(),
+        lateness: bounds.zip(lateness.counts.iter().copied()).collect(),
     }
 }
 

@@ -5,8 +5,8 @@
 //! any destination of a plausible address and every scheduler of mainline Linux.
 
 use super::model::{
-    Change, Connections, Destination, DestinationConfig, DestinationKey, Service, ServiceConfig,
-    ServiceKey, Table,
+    Change, Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey,
+    Table,
 };
 use super::{Ipvs, IpvsError, rules};
 
@@ -45,8 +45,7 @@ pub fn apply(table: &mut Table, change: &Change) -> Result<(), IpvsError> {
                 return Err(IpvsError::Exists);
             }
             modules(config)?;
-            let new = Service { config: config.clone(), destinations: Default::default() };
-            table.insert(*key, new);
+            table.insert(*key, Service::new(config.clone()));
         }
         Change::SetService(key, config) => {
             let service = service(table, key)?;
@@ -63,8 +62,7 @@ pub fn apply(table: &mut Table, change: &Change) -> Result<(), IpvsError> {
                 return Err(IpvsError::Exists);
             }
             refuse(rules::not_unicast(address))?;
-            let new = Destination { config: *config, connections: Connections::default() };
-            service.destinations.insert(*address, new);
+            service.destinations.insert(*address, Destination::new(*config));
         }
         Change::SetDestination(key, address, config) => {
             let service = service(table, key)?;

@@ -203,6 +203,30 @@ pub struct Connections {
     pub persistent: u32,
 }
 
+/// Traffic that the kernel has counted on an object since it was added.
+///
+/// What real servers answer is counted only where it passes the director: never with direct
+/// routing or tunnels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// New connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Packets to clients.
+    pub packets_out: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
+}
+
+impl Traffic {
+    fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A destination as read from the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destination {
@@ -210,6 +234,16 @@ pub struct Destination {
     pub config: DestinationConfig,
     /// Its load; never part of a comparison of settings.
     pub connections: Connections,
+    /// What it has served; likewise.
+    #[serde(default, skip_serializing_if = "Traffic::is_zero")]
+    pub traffic: Traffic,
+}
+
+impl Destination {
+    /// One without load.
+    pub fn new(config: DestinationConfig) -> Self {
+        Self { config, connections: Connections::default(), traffic: Traffic::default() }
+    }
 }
 
 /// A virtual service as read from the kernel.
@@ -219,6 +253,16 @@ pub struct Service {
     pub config: ServiceConfig,
     /// Its destinations.
     pub destinations: BTreeMap<DestinationKey, Destination>,
+    /// What it has served, also by destinations that are gone.
+    #[serde(default, skip_serializing_if = "Traffic::is_zero")]
+    pub traffic: Traffic,
+}
+
+impl Service {
+    /// One without destinations.
+    pub fn new(config: ServiceConfig) -> Self {
+        Self { config, destinations: BTreeMap::new(), traffic: Traffic::default() }
+    }
 }
 
 /// The whole IPVS table of one network namespace.

@@ -4,7 +4,6 @@
 //! again when they were disturbed. Blocks, but never for longer than five seconds without a word
 //! from the kernel. What the bytes mean is [`codec`]'s, what an error number means [`rules`]'.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -176,8 +175,8 @@ impl Netlink {
     fn read_table(&mut self) -> Result<Table, Trouble> {
         let mut table = Table::new();
         self.dump(codec::put_get_services, |object| {
-            if let Some((key, config)) = codec::service(object)? {
-                table.insert(key, Service { config, destinations: BTreeMap::new() });
+            if let Some((key, service)) = codec::service(object)? {
+                table.insert(key, service);
             }
             Ok(())
         })?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model::{Family, ServiceKey};
 
 /// The first mark of the range.
-const FIRST: u32 = 0x706d_0000;
+pub const FIRST: u32 = 0x706d_0000;
 /// The last one.
 const LAST: u32 = 0x706d_ffff;
 /// The most ways; beyond it marks would hardly be found.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::memory;
 use super::model::{
-    Change, Connections, Destination, DestinationConfig, DestinationKey, Service, ServiceConfig,
-    ServiceKey, Table,
+    Change, Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey,
+    Table,
 };
 use super::{Ipvs, IpvsError};
 
@@ -107,12 +107,11 @@ impl Touched {
                 table.remove(key);
             }
             Fate::Set(config) => {
-                let empty = || Service { config: config.clone(), destinations: BTreeMap::new() };
+                let empty = || Service::new(config.clone());
                 table.entry(*key).or_insert_with(empty).config = config.clone();
             }
             Fate::Added(config) => {
-                let new = Service { config: config.clone(), destinations: BTreeMap::new() };
-                table.insert(*key, new);
+                table.insert(*key, Service::new(config.clone()));
             }
         }
         // Gone from the inner table: what was written into it is gone with it.
@@ -123,7 +122,7 @@ impl Touched {
                     service.destinations.remove(address);
                 }
                 Some(config) => {
-                    let new = Destination { config: *config, connections: Connections::default() };
+                    let new = Destination::new(*config);
                     service.destinations.entry(*address).or_insert(new).config = *config;
                 }
             }

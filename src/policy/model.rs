@@ -29,6 +29,23 @@ impl PolicySet {
     pub fn target(&self, id: TargetId) -> &Target {
         &self.targets[id.0 as usize]
     }
+
+    /// What is asked about a real server, agents last, and what that is called: by its protocol, and
+    /// of several with the same one the second is `http-2`.
+    pub fn check_names(&self, real_server: &RealServer) -> Vec<(TargetId, String)> {
+        let asked: Vec<TargetId> =
+            real_server.targets.iter().chain(&real_server.advisors).copied().collect();
+        let kinds: Vec<&str> = asked.iter().map(|id| self.target(*id).check.kind.name()).collect();
+        let name = |(at, kind): (usize, &&str)| match kinds[..at]
+            .iter()
+            .filter(|it| *it == kind)
+            .count()
+        {
+            0 => (*kind).to_owned(),
+            before => format!("{kind}-{}", before + 1),
+        };
+        asked.iter().copied().zip(kinds.iter().enumerate().map(name)).collect()
+    }
 }
 
 /// One policy: real servers, how they are checked, and the virtual services they stand behind.

@@ -4,7 +4,7 @@
 //! identifier and by the question in it, is passed by until the deadline. An answer cut short
 //! (`TC`) counts by its code, and is asked for again over TCP where a record is looked for in it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use domain::base::iana::{Rcode, Rtype};
 use domain::base::wire::ParseError;
@@ -15,7 +15,7 @@ use super::datagram::Exchange;
 use super::dialogue::Dialogue;
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, excerpt, wanted};
-use super::socket;
+use super::socket::{self, Origin};
 use super::target::{Target, TextMatch};
 
 /// One question and what its answer must be.
@@ -57,13 +57,18 @@ pub enum Answer {
 type Judged = Result<String, Failure>;
 
 /// Asks and judges; the text says what passed.
-pub(super) async fn ask(target: &Target, check: &DnsCheck, progress: &Progress) -> Judged {
+pub(super) async fn ask(
+    target: &Target,
+    check: &DnsCheck,
+    origin: &Origin<'_>,
+    progress: &Progress,
+) -> Judged {
     let question = question(check, rand::random())?;
     progress.wait_for(Reason::HeadTimeout, "answer to the question");
     if check.transport == Transport::Udp {
-        let (address, from) = (target.address, &target.check);
+        let address = target.asked_at();
         let exchange = Exchange {
-            socket: socket::datagram(address, from.source, from.interface.as_deref())?,
+            socket: socket::datagram(address, origin)?,
             address,
             timeout: target.timing.timeout,
             progress,
@@ -80,7 +85,7 @@ pub(super) async fn ask(target: &Target, check: &DnsCheck, progress: &Progress) 
             (judged, _) => return judged,
         }
     }
-    over_tcp(target, check, &question, progress).await
+    over_tcp((target.asked_at(), origin), check, &question, progress).await
 }
 
 fn question(check: &DnsCheck, id: u16) -> Result<Message<Vec<u8>>, Failure> {
@@ -105,13 +110,12 @@ fn answer_to<'r>(question: &Message<Vec<u8>>, reply: &'r [u8]) -> Option<&'r Mes
 }
 
 async fn over_tcp(
-    target: &Target,
+    (address, origin): (SocketAddr, &Origin<'_>),
     check: &DnsCheck,
     question: &Message<Vec<u8>>,
     progress: &Progress,
 ) -> Judged {
-    let (source, interface) = (target.check.source, target.check.interface.as_deref());
-    let stream = socket::connect(target.address, source, interface, None).await?;
+    let stream = socket::connect(address, origin).await?;
     progress.mark_connected();
     let mut dialogue = Dialogue::new(stream, progress);
     let length = u16::try_from(question.as_slice().len()).unwrap_or(u16::MAX);

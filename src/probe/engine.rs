@@ -18,6 +18,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::advising::News;
 use super::blast_limit::{BlastLimit, Event, Wave};
+use super::histogram::{Latencies, Latency};
 use super::knowledge::{Knowledge, Known, Recalled};
 use super::outcome::Outcome;
 pub use super::slot::{Last, Slot};
@@ -94,6 +95,7 @@ pub struct Engine {
     news: Option<(TargetId, News)>,
     /// Of an earlier run; used up by the first policies.
     recalled: Recalled,
+    latencies: Latencies,
 }
 
 impl Engine {
@@ -114,6 +116,7 @@ impl Engine {
             expiring: BTreeSet::new(),
             news: None,
             recalled: Recalled::default(),
+            latencies: Latencies::default(),
         }
     }
 
@@ -137,6 +140,7 @@ impl Engine {
     /// A target that was there before keeps its verdict, streak, schedule and attempt in flight,
     /// also when only its timing changed.
     pub fn set_policies(&mut self, policies: Arc<PolicySet>, now: Instant) -> Vec<ProbeId> {
+        self.latencies.set_policies(&policies);
         let old = std::mem::replace(&mut self.policies, policies);
         let mut old_slots = std::mem::take(&mut self.slots);
         let spacing = FIRST_SPACING;
@@ -272,6 +276,9 @@ impl Engine {
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
         let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
+        if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
+            self.latencies.count(index, outcome.phases.ended);
+        }
         let change = outcome.and_then(|mut outcome| {
             let before = slot.expires();
             let news = slot.listen(&mut outcome, target, now);
@@ -399,6 +406,11 @@ impl Engine {
     /// One slot per target, in the order of the set's targets.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// How long probes took, by policy and check.
+    pub fn latencies(&self) -> &[Latency] {
+        self.latencies.all()
     }
 
     /// How many attempts are in flight.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::datagram::Exchange;
 use super::outcome::Reason;
 use super::progress::{Failure, Progress};
-use super::socket;
+use super::socket::{self, Origin};
 use super::target::Target;
 
 /// Type, code, checksum, identifier, sequence number.
@@ -22,10 +22,13 @@ const DATA: usize = 56;
 const TYPES: [[u8; 2]; 2] = [[0, 8], [129, 128]];
 
 /// Asks and waits for the reply; the text says what passed.
-pub(super) async fn ask(target: &Target, progress: &Progress) -> Result<String, Failure> {
+pub(super) async fn ask(
+    target: &Target,
+    origin: &Origin<'_>,
+    progress: &Progress,
+) -> Result<String, Failure> {
     let address = target.address.ip();
-    let from = &target.check;
-    let (socket, raw) = socket::echo(address, from.source, from.interface.as_deref())?;
+    let (socket, raw) = socket::echo(address, origin)?;
     let address_family = Family::of(address);
     let request = request(address_family, rand::random(), rand::random());
     progress.wait_for(Reason::HeadTimeout, "echo reply");

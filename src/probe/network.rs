@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::errands::Errands;
 use super::outcome::{Outcome, Reason};
 use super::progress::{Failure, Progress};
+use super::socket::Origin;
 use super::target::{Check, CheckKind, Target, Via};
-use super::via::{Open, Ways};
+use super::via::{self, Open, Ways};
 use super::{
     Prober, agent, dns, exec, file, grpc, http, http2, icmp, mysql, postgresql, proxy_protocol,
     redis, smtp, socket, tcp, tls, udp,
@@ -45,10 +47,14 @@ impl NetworkProber {
     }
 
     /// One attempt without a deadline; the text says what passed.
-    async fn attempt(&self, target: &Target, progress: &Progress) -> Result<String, Failure> {
-        let configs = &self.configs;
-        let address = target.check.via.map_or(target.address, |via| via.vip);
-        let stream = || self.connect(target, progress);
+    async fn attempt(
+        &self,
+        target: &Target,
+        origin: &Origin<'_>,
+        progress: &Progress,
+    ) -> Result<String, Failure> {
+        let (address, configs) = (target.asked_at(), &self.configs);
+        let stream = || connect(target, origin, progress);
         // Boxed is what is large, so that plain probes do not carry the room for it.
         match &target.check.kind {
             CheckKind::Http(http) if http.tls.is_none() => {
@@ -71,9 +77,9 @@ impl NetworkProber {
                 Box::pin(smtp::ask(stream().await?, smtp, timeout, configs, progress)).await
             }
             CheckKind::Tcp(tcp) => tcp::exchange(stream().await?, tcp, progress).await,
-            CheckKind::Udp(udp) => Box::pin(udp::ask(target, udp, progress)).await,
-            CheckKind::Dns(dns) => Box::pin(dns::ask(target, dns, progress)).await,
-            CheckKind::Icmp => Box::pin(icmp::ask(target, progress)).await,
+            CheckKind::Udp(udp) => Box::pin(udp::ask(target, udp, origin, progress)).await,
+            CheckKind::Dns(dns) => Box::pin(dns::ask(target, dns, origin, progress)).await,
+            CheckKind::Icmp => Box::pin(icmp::ask(target, origin, progress)).await,
             CheckKind::Agent(check) => agent::exchange(stream().await?, check, progress).await,
             CheckKind::Exec(check) => {
                 Box::pin(exec::ask(target, check, &self.programs, progress)).await
@@ -89,46 +95,87 @@ impl NetworkProber {
         }
     }
 
-    /// The connection that a check over TCP begins with.
-    async fn connect(&self, target: &Target, progress: &Progress) -> Result<TcpStream, Failure> {
-        let Check { source, interface, proxy_protocol, via, .. } = &*target.check;
-        let mut stream = match via {
-            None => socket::connect(target.address, *source, interface.as_deref(), None).await?,
-            Some(via) => Box::pin(self.connect_via(*via, target)).await?,
-        };
-        progress.mark_connected();
-        if let Some(version) = proxy_protocol {
-            proxy_protocol::announce(&mut stream, *version).await?;
+    /// The same within the deadline.
+    async fn ask(
+        &self,
+        target: &Target,
+        origin: &Origin<'_>,
+        progress: &Progress,
+    ) -> Result<String, Failure> {
+        let whole = target.timing.timeout;
+        match timeout(progress.left(whole), self.attempt(target, origin, progress)).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(progress.timed_out(&target.check.kind, whole)),
         }
-        Ok(stream)
     }
 
-    async fn connect_via(&self, via: Via, target: &Target) -> Result<TcpStream, Failure> {
-        let patience = target.timing.timeout / 2;
-        let start = self.ways.start(via, target.address.ip(), patience).await?;
-        let source = target.check.source.unwrap_or(start);
-        socket::connect(via.vip, Some(source), None, Some(via.mark)).await
+    /// The same through a virtual address, once the table has the way.
+    async fn ask_through(
+        &self,
+        via: Via,
+        target: &Target,
+        progress: &Progress,
+    ) -> Result<String, Failure> {
+        let whole = target.timing.timeout;
+        let origin = self.ways.origin(via, target, whole / 2).await?;
+        let was_late = progress.left(whole) < whole.mul_f64(WHOLE);
+        let silence = match self.ask(target, &origin, progress).await {
+            Err(failure) if failure.is_silence() => failure,
+            result => {
+                return result.map_err(|failure| through(via, failure));
+            }
+        };
+        let deaf = match progress.is_connected() {
+            true => None,
+            false => self.ways.deaf(via, target.address.ip()),
+        };
+        let late = || was_late.then(|| via::too_late(via, &silence));
+        Err(deaf.or_else(late).unwrap_or_else(|| through(via, silence)))
     }
+}
+
+/// Who had less of its time than this share was not given its time.
+const WHOLE: f64 = 0.9;
+
+/// What is the real server's fault happened on the way to it.
+fn through(via: Via, failure: Failure) -> Failure {
+    match failure.reason.kind() {
+        OutcomeKind::Fail => {
+            Failure { detail: format!("through {}: {}", via.vip, failure.detail), ..failure }
+        }
+        _ => failure,
+    }
+}
+
+/// The connection that a check over TCP begins with.
+async fn connect(
+    target: &Target,
+    origin: &Origin<'_>,
+    progress: &Progress,
+) -> Result<TcpStream, Failure> {
+    let mut stream = socket::connect(target.asked_at(), origin).await?;
+    progress.mark_connected();
+    if let Some(version) = target.check.proxy_protocol {
+        proxy_protocol::announce(&mut stream, version).await?;
+    }
+    Ok(stream)
 }
 
 impl Prober for NetworkProber {
     async fn probe(&self, target: &Target) -> Outcome {
         let progress = Progress::new();
-        let timeout = target.timing.timeout;
-        let result = match tokio::time::timeout(timeout, self.attempt(target, &progress)).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(progress.timed_out(&target.check.kind, timeout)),
+        let Check { source, interface, via, .. } = &*target.check;
+        let result = match via {
+            Some(via) => Box::pin(self.ask_through(*via, target, &progress)).await,
+            None => {
+                let interface = interface.as_deref();
+                let origin = Origin { source: *source, interface, led: None };
+                self.ask(target, &origin, &progress).await
+            }
         };
         match result {
             Ok(detail) => progress.outcome(Reason::Ok, detail),
-            Err(failure) => {
-                let is_theirs = failure.reason.kind() == OutcomeKind::Fail;
-                let detail = match target.check.via.filter(|_| is_theirs) {
-                    Some(via) => format!("through {}: {}", via.vip, failure.detail),
-                    None => failure.detail,
-                };
-                progress.outcome(failure.reason, detail)
-            }
+            Err(failure) => progress.outcome(failure.reason, failure.detail),
         }
     }
 }

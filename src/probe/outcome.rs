@@ -80,6 +80,62 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason, in the order of their declaration.
+    pub const ALL: [Self; 23] = [
+        Self::Ok,
+        Self::Refused,
+        Self::Reset,
+        Self::Unreachable,
+        Self::ConnectTimeout,
+        Self::TlsTimeout,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::Closed,
+        Self::Tls,
+        Self::Certificate,
+        Self::Expiry,
+        Self::Protocol,
+        Self::HeadSize,
+        Self::BodySize,
+        Self::Status,
+        Self::Header,
+        Self::Content,
+        Self::Resources,
+        Self::Route,
+        Self::Denied,
+        Self::Setup,
+        Self::Cancelled,
+    ];
+
+    /// Its word, as JSON and metrics have it. A new one belongs into [`Self::ALL`] too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsTimeout => "tls_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::Closed => "closed",
+            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Expiry => "expiry",
+            Self::Protocol => "protocol",
+            Self::HeadSize => "head_size",
+            Self::BodySize => "body_size",
+            Self::Status => "status",
+            Self::Header => "header",
+            Self::Content => "content",
+            Self::Resources => "resources",
+            Self::Route => "route",
+            Self::Denied => "denied",
+            Self::Setup => "setup",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
     /// What an attempt that ended so means to the counters.
     pub fn kind(self) -> OutcomeKind {
         match self {
@@ -109,5 +165,18 @@ impl Outcome {
     /// An outcome whose kind follows from its reason.
     pub fn new(reason: Reason, detail: impl Into<String>, phases: Phases) -> Self {
         Self { kind: reason.kind(), reason, detail: detail.into(), phases, advice: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_its_place_and_has_its_word() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason:?}");
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
     }
 }

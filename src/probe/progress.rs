@@ -27,6 +27,11 @@ impl Failure {
     pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
+
+    /// Whether nothing was heard in time.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(self.reason, Reason::ConnectTimeout | Reason::HeadTimeout)
+    }
 }
 
 /// Time stamps and byte counts of one attempt.
@@ -93,6 +98,10 @@ impl Progress {
 
     pub(super) fn mark_connected(&self) {
         self.connected.set(self.start.elapsed());
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.get().is_some()
     }
 
     pub(super) fn mark_tls(&self) {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Prober;
 use super::engine::{Engine, ProbeId, Slot, Start};
+use super::histogram::{Histogram, LATENESS, Latency};
 use super::knowledge::Knowledge;
 use super::log;
 use super::outcome::Outcome;
@@ -29,23 +30,6 @@ use crate::tuning::{Tuning, changed, retuned};
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
 
-/// How late probes started, counted in buckets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lateness {
-    /// One count per bound of [`Lateness::BOUNDS`], and one for everything later.
-    pub counts: [u64; Lateness::BOUNDS.len() + 1],
-}
-
-impl Lateness {
-    /// Upper bounds of the buckets in milliseconds.
-    pub const BOUNDS: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000];
-
-    fn count(&mut self, lateness: Duration) {
-        let bucket = Self::BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < lateness);
-        self.counts[bucket] += 1;
-    }
-}
-
 /// A moment of the engine, for whoever shows it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -58,7 +42,9 @@ pub struct Snapshot {
     /// What operators said.
     pub overrides: Arc<Overrides>,
     /// How late probes started since the start.
-    pub lateness: Lateness,
+    pub lateness: Histogram,
+    /// How long they took, by policy and check.
+    pub latencies: Vec<Latency>,
     /// Attempts in flight.
     pub in_flight: usize,
     /// The verdicts as the reconciler has them.
@@ -70,6 +56,8 @@ pub struct Snapshot {
 pub enum Query {
     /// A moment of the engine.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// Whether the runner turns.
+    Pulse(oneshot::Sender<()>),
     /// What a later run should know.
     Knowledge(oneshot::Sender<Knowledge>),
     /// Let the verdicts count that the blast-radius limit holds.
@@ -89,7 +77,7 @@ pub struct Runner<P> {
     probes: JoinSet<(ProbeId, Outcome)>,
     handles: HashMap<ProbeId, AbortHandle>,
     by_task: HashMap<tokio::task::Id, (ProbeId, SocketAddr)>,
-    lateness: Lateness,
+    lateness: Histogram,
     /// The policies that use each target, for the log.
     users: log::Users,
     journal: Journal,
@@ -109,7 +97,7 @@ impl<P: Prober> Runner<P> {
             probes: JoinSet::new(),
             handles: HashMap::new(),
             by_task: HashMap::new(),
-            lateness: Lateness::default(),
+            lateness: Histogram::new(LATENESS),
             users: log::Users::default(),
             journal: Journal::default(),
             inconclusive: HashSet::new(),
@@ -202,6 +190,7 @@ impl<P: Prober> Runner<P> {
     fn answer(&mut self, query: Query) -> bool {
         match query {
             Query::Snapshot(answer) => _ = answer.send(self.snapshot()),
+            Query::Pulse(answer) => _ = answer.send(()),
             Query::Knowledge(answer) => _ = answer.send(self.engine.knowledge(now())),
             Query::Release { by, answer } => {
                 let alarm = self.engine.release();
@@ -298,6 +287,7 @@ impl<P: Prober> Runner<P> {
             now: now(),
             overrides: Arc::clone(&self.overrides.borrow()),
             lateness: self.lateness.clone(),
+            latencies: self.engine.latencies().to_vec(),
             in_flight: self.engine.in_flight(),
             view: self.view(),
         }

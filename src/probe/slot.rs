@@ -8,6 +8,7 @@ use super::engine::ProbeId;
 pub use super::history::Last;
 use super::history::Older;
 use super::outcome::Outcome;
+use super::tally::Tally;
 use super::target::{Target, Timing};
 use crate::health::damping::Flaps;
 use crate::health::{OutcomeKind, State, Transition};
@@ -24,6 +25,8 @@ pub struct Slot {
     pub confirmed: Option<Instant>,
     /// Its changes, where they are damped and there were some.
     pub flaps: Option<Box<Flaps>>,
+    /// What came of all of them, as numbers.
+    pub tally: Tally,
     /// What it advises, where it was asked for that. It outlives no process.
     pub advising: Option<Box<Advising>>,
     older: Older,
@@ -48,6 +51,7 @@ impl Slot {
             last: None,
             confirmed: None,
             flaps: None,
+            tally: Tally::default(),
             advising: None,
             older: Older::default(),
             reason: None,
@@ -83,6 +87,7 @@ impl Slot {
     ) -> Option<Change> {
         self.end_hold(now);
         let transition = self.state.record(outcome.kind, timing.hysteresis, now);
+        transition.into_iter().for_each(|it| self.tally.turned(it));
         if transition.is_some() {
             self.reason =
                 (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());
@@ -98,6 +103,7 @@ impl Slot {
 
     /// Remembers an outcome, whatever it means.
     pub(super) fn note(&mut self, outcome: Outcome, now: Instant) {
+        self.tally.ended(outcome.reason);
         if outcome.kind != OutcomeKind::Inconclusive {
             self.confirmed = Some(now);
         }

@@ -14,21 +14,31 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::outcome::Reason;
+use super::ports::Ports;
 use super::progress::Failure;
 
 /// How often a source port is drawn again when the one drawn is taken for this real server.
 const PORT_DRAWS: usize = 8;
 
-/// Connects to `address` from `source` through `interface`, with a firewall mark.
+/// Where a probe comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Origin<'a> {
+    /// Its local address.
+    pub(super) source: Option<IpAddr>,
+    /// Its interface.
+    pub(super) interface: Option<&'a str>,
+    /// The firewall mark of its packets, and which ports led another way.
+    pub(super) led: Option<(u32, &'a Ports)>,
+}
+
+/// Connects to `address`.
 ///
 /// Dropping the future closes the socket.
 pub(super) async fn connect(
     address: SocketAddr,
-    source: Option<IpAddr>,
-    interface: Option<&str>,
-    mark: Option<u32>,
+    origin: &Origin<'_>,
 ) -> Result<TcpStream, Failure> {
-    let socket = start(Kind::Stream, address, source, interface, mark)?;
+    let socket = start(Kind::Stream, address, origin)?;
     let stream = TcpStream::from_std(std::net::TcpStream::from(socket))
         .map_err(|error| own_trouble("registering a socket", &error))?;
     stream.writable().await.map_err(|error| own_trouble("waiting for a socket", &error))?;
@@ -39,12 +49,8 @@ pub(super) async fn connect(
 }
 
 /// A UDP socket that hears `address` alone, and what the network says of datagrams sent to it.
-pub(super) fn datagram(
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    interface: Option<&str>,
-) -> Result<UdpSocket, Failure> {
-    let socket = start(Kind::Datagram, address, source, interface, None)?;
+pub(super) fn datagram(address: SocketAddr, origin: &Origin<'_>) -> Result<UdpSocket, Failure> {
+    let socket = start(Kind::Datagram, address, origin)?;
     hear_errors(&socket, address)?;
     UdpSocket::from_std(std::net::UdpSocket::from(socket))
         .map_err(|error| own_trouble("registering a socket", &error))
@@ -54,16 +60,12 @@ pub(super) fn datagram(
 ///
 /// A datagram one needs a group in `net.ipv4.ping_group_range`, a raw one `CAP_NET_RAW`: whichever
 /// is to be had (icmp(7), raw(7)).
-pub(super) fn echo(
-    address: IpAddr,
-    source: Option<IpAddr>,
-    interface: Option<&str>,
-) -> Result<(UdpSocket, bool), Failure> {
+pub(super) fn echo(address: IpAddr, origin: &Origin<'_>) -> Result<(UdpSocket, bool), Failure> {
     let address = SocketAddr::new(address, 0);
-    let (socket, raw) = match start(Kind::Echo, address, source, interface, None) {
+    let (socket, raw) = match start(Kind::Echo, address, origin) {
         Ok(socket) => (socket, false),
         Err(failure) if failure.reason == Reason::Denied => {
-            (start(Kind::RawEcho, address, source, interface, None)?, true)
+            (start(Kind::RawEcho, address, origin)?, true)
         }
         Err(failure) => return Err(failure),
     };
@@ -94,27 +96,24 @@ enum Kind {
 }
 
 /// Opens a non-blocking socket and sets its connection off.
-fn start(
-    kind: Kind,
-    address: SocketAddr,
-    source: Option<IpAddr>,
-    interface: Option<&str>,
-    mark: Option<u32>,
-) -> Result<OwnedFd, Failure> {
+fn start(kind: Kind, address: SocketAddr, origin: &Origin<'_>) -> Result<OwnedFd, Failure> {
     for _ in 0..PORT_DRAWS {
         let socket = open(kind, address)?;
-        if let Some(interface) = interface {
+        if let Some(interface) = origin.interface {
             bind_interface(&socket, interface)?;
         }
-        if let Some(mark) = mark {
-            set_mark(&socket, mark)?;
-        }
-        if let Some(source) = source {
+        if let Some(source) = origin.source {
             bind_source(kind, &socket, source)?;
+        }
+        if let Some((mark, ports)) = origin.led {
+            set_mark(&socket, mark)?;
+            if !ports.take(address, port_of(&socket)?, mark) {
+                continue;
+            }
         }
         match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => return Ok(socket),
-            Err(Errno::ADDRNOTAVAIL) if source.is_some() => {}
+            Err(Errno::ADDRNOTAVAIL) if origin.source.is_some() => {}
             Err(errno) => return Err(not_sent(address, errno)),
         }
     }
@@ -170,6 +169,13 @@ fn set_mark(socket: &OwnedFd, mark: u32) -> Result<(), Failure> {
             _ => own_trouble("marking a socket", &error),
         }
     })
+}
+
+/// The port that a socket is bound to.
+fn port_of(socket: &OwnedFd) -> Result<u16, Failure> {
+    let bound = socket2::SockRef::from(socket).local_addr();
+    let bound = bound.map_err(|error| own_trouble("asking for a source port", &error))?;
+    Ok(bound.as_socket().map_or(0, |bound| bound.port()))
 }
 
 /// Binds the address and leaves the port to the kernel.

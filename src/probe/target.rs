@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use crate::health::Hysteresis;
 use crate::health::damping::Damping;
+use crate::ipvs::model::Protocol;
 
 pub use super::agent::AgentCheck;
 pub use super::dns::DnsCheck;
+use super::dns::Transport;
 pub use super::exec::ExecCheck;
 pub(crate) use super::file::ADDRESS;
 pub use super::file::FileCheck;
@@ -41,6 +43,11 @@ impl Target {
         let mut hasher = DefaultHasher::new();
         self.check.hash(&mut hasher);
         format!("{self} {:016x}", hasher.finish())
+    }
+
+    /// Where the probe connects to: the real server, or the virtual address that leads to it.
+    pub fn asked_at(&self) -> SocketAddr {
+        self.check.via.map_or(self.address, |via| via.vip)
     }
 
     /// Whether both ask the same question of the same address, whatever their timing.
@@ -212,6 +219,16 @@ impl CheckKind {
     /// Whether one TCP connection carries the check, so that a PROXY header can go before it.
     pub fn is_over_tcp(&self) -> bool {
         !matches!(self, Self::Udp(_) | Self::Dns(_) | Self::Icmp) && !self.is_local()
+    }
+
+    /// What a virtual service must take for the check to go through it; `None` where none can.
+    pub fn transport(&self) -> Option<Protocol> {
+        match self {
+            Self::Udp(_) => Some(Protocol::Udp),
+            Self::Dns(dns) if dns.transport == Transport::Udp => Some(Protocol::Udp),
+            Self::Dns(_) => Some(Protocol::Tcp),
+            kind => kind.is_over_tcp().then_some(Protocol::Tcp),
+        }
     }
 
     /// Whether a port is asked, and not the machine.

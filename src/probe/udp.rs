@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::datagram::{Exchange, LONGEST, SENDINGS};
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
-use super::socket;
+use super::socket::{self, Origin};
 use super::target::{Target, TextMatch};
 
 /// What to send in a datagram and what to hear.
@@ -27,11 +27,12 @@ pub struct UdpCheck {
 pub(super) async fn ask(
     target: &Target,
     check: &UdpCheck,
+    origin: &Origin<'_>,
     progress: &Progress,
 ) -> Result<String, Failure> {
-    let (address, from) = (target.address, &target.check);
+    let address = target.asked_at();
     let exchange = Exchange {
-        socket: socket::datagram(address, from.source, from.interface.as_deref())?,
+        socket: socket::datagram(address, origin)?,
         address,
         timeout: target.timing.timeout,
         progress,

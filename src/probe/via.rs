@@ -5,26 +5,30 @@
 //! director's own business, and inconclusive when they are not so: that service must be in the
 //! table; the source must be an address of the director's that is not a virtual one (else the real
 //! server would answer itself); and under `direct` and `tunnel` the answer comes *from* the virtual
-//! address, which the director holds too, so that Linux takes it for forged unless the interface
-//! has `accept_local=1` and its `rp_filter` is not strict (ip-sysctl.rst). IPv6 has no such check.
+//! address, which the director may hold too, so that Linux takes it for forged unless the interface
+//! has `accept_local=1` and, where another interface has the address, no strict `rp_filter`
+//! (ip-sysctl.rst). IPv6 has no such check. Only silence is a reason to look: what is answered is
+//! let in.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::outcome::Reason;
+use super::ports::Ports;
 use super::progress::Failure;
-use super::target::Via;
+use super::socket::{Origin, kernel_words};
+use super::target::{Target, Via};
 use crate::ipvs::model::{Family, ServiceKey};
 use crate::ipvs::private;
 
-/// How long what was found out about the way to a real server counts.
+/// How long what was found out about the director's addresses counts.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What the table has for probes.
@@ -41,25 +45,25 @@ pub struct Open {
 pub(super) struct Ways {
     /// `None` where nothing holds a kernel's table.
     open: Option<watch::Receiver<Arc<Open>>>,
-    /// By real server, and whether it answers past IPVS.
-    starts: Mutex<HashMap<(IpAddr, bool), Start>>,
+    ports: Ports,
+    addresses: Mutex<Option<(Instant, Addresses)>>,
 }
 
-/// What was found out, and when.
-type Start = (Instant, Result<IpAddr, Failure>);
+/// The director's own addresses, with their interfaces.
+type Addresses = Arc<Vec<(String, IpAddr)>>;
 
 impl Ways {
     pub(super) fn new(open: watch::Receiver<Arc<Open>>) -> Self {
-        Self { open: Some(open), starts: Mutex::default() }
+        Self { open: Some(open), ..Self::default() }
     }
 
-    /// The address to start from, once the way is open; waits for that for at most `patience`.
-    pub(super) async fn start(
+    /// Where a probe starts, once its way is open; waits for that for at most `patience`.
+    pub(super) async fn origin(
         &self,
         via: Via,
-        real_server: IpAddr,
+        target: &Target,
         patience: Duration,
-    ) -> Result<IpAddr, Failure> {
+    ) -> Result<Origin<'_>, Failure> {
         let Some(open) = &self.open else {
             return Err(own(
                 "only a daemon that holds the kernel's table can probe through a virtual address",
@@ -68,23 +72,63 @@ impl Ways {
         let service = private::key(via.mark, Family::of(via.vip.ip()));
         let mut open = open.clone();
         let is_open = open.wait_for(|open| open.services.contains(&service));
-        let vips = match tokio::time::timeout(patience, is_open).await {
+        let open = match tokio::time::timeout(patience, is_open).await {
             Ok(Ok(open)) => Arc::clone(&open),
             _ => return Err(own(format!("the way through {} is not in the table yet", via.vip))),
         };
-        let key = (real_server, via.answers_past);
-        let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = match target.check.source {
+            Some(source) => source,
+            None => find_start(via, target.address.ip(), &open.vips, || self.addresses())?,
+        };
+        Ok(Origin { source: Some(source), interface: None, led: Some((via.mark, &self.ports)) })
+    }
+
+    /// Why an answer cannot have been heard, where that is the director's own doing.
+    ///
+    /// Only what the director holds itself looks forged to it: a backup without the virtual address
+    /// needs nothing.
+    pub(super) fn deaf(&self, via: Via, real_server: IpAddr) -> Option<Failure> {
+        if !via.answers_past || via.vip.is_ipv6() {
+            return None;
+        }
+        let addresses = self.addresses().ok()?;
+        let holder = interface_of(&addresses, via.vip.ip())?;
+        let interface = interface_of(&addresses, route_source(real_server).ok()?)?;
+        let read = |path: &str| fs::read_to_string(path).ok();
+        lets_in(interface, holder == interface, read).err().map(own)
+    }
+
+    /// Asked once a second at most: there may be thousands of them.
+    fn addresses(&self) -> Result<Addresses, Failure> {
         let now = Instant::now();
-        if let Some((at, start)) = starts.get(&key)
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, addresses)) = &*known
             && now.duration_since(*at) < FRESH
         {
-            return start.clone();
+            return Ok(Arc::clone(addresses));
         }
-        starts.retain(|_, (at, _)| now.duration_since(*at) < FRESH);
-        let start = find_start(via, real_server, &vips.vips);
-        starts.insert(key, (now, start.clone()));
-        start
+        let all = getifaddrs().map_err(|errno| {
+            own(format!("the director's addresses: {}", kernel_words(&errno.into())))
+        })?;
+        let address = |interface: InterfaceAddress| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+            let address = v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))?;
+            Some((interface.interface_name, address))
+        };
+        let addresses = Arc::new(all.filter_map(address).collect());
+        *known = Some((now, Arc::clone(&addresses)));
+        Ok(addresses)
     }
+}
+
+fn interface_of(addresses: &Addresses, address: IpAddr) -> Option<&str> {
+    addresses.iter().find(|(_, it)| *it == address).map(|(name, _)| name.as_str())
+}
+
+/// Silence means nothing when there was not the whole time to hear something.
+pub(super) fn too_late(via: Via, silence: &Failure) -> Failure {
+    own(format!("the way through {} came late into the table: {}", via.vip, silence.detail))
 }
 
 fn own(words: impl Into<String>) -> Failure {
@@ -92,32 +136,24 @@ fn own(words: impl Into<String>) -> Failure {
 }
 
 /// The director's own address on the way to a real server.
-fn find_start(via: Via, real_server: IpAddr, vips: &BTreeSet<IpAddr>) -> Result<IpAddr, Failure> {
-    let no_route = |error| {
-        let words = super::socket::kernel_words(&error);
+fn find_start(
+    via: Via,
+    real_server: IpAddr,
+    vips: &BTreeSet<IpAddr>,
+    addresses: impl FnOnce() -> Result<Addresses, Failure>,
+) -> Result<IpAddr, Failure> {
+    let of_route = route_source(real_server).map_err(|error| {
+        let words = kernel_words(&error);
         own(format!("the director has no route to {real_server} ({words})"))
-    };
-    let of_route = route_source(real_server).map_err(no_route)?;
-    let all: Vec<(String, IpAddr)> = getifaddrs()
-        .map_err(|errno| no_route(errno.into()))?
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-            let address = v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))?;
-            Some((interface.interface_name, address))
-        })
-        .collect();
-    let interface = all.iter().find(|(_, address)| *address == of_route);
-    let interface = interface.map_or("all", |(name, _)| name.as_str());
-    if via.answers_past && via.vip.is_ipv4() {
-        lets_in(interface, |path| fs::read_to_string(path).ok()).map_err(own)?;
-    }
+    })?;
     let is_usable = |address: &IpAddr| {
         Family::of(*address) == Family::of(via.vip.ip()) && !vips.contains(address)
     };
     if is_usable(&of_route) {
         return Ok(of_route);
     }
+    let all = addresses()?;
+    let interface = interface_of(&all, of_route).unwrap_or("the director");
     let mut on_interface = all.iter().filter(|(name, _)| name == interface).map(|it| it.1);
     let is_link_local = |address: &IpAddr| match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -142,8 +178,13 @@ fn route_source(to: IpAddr) -> std::io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// Whether an interface lets in what comes from an address that the director holds itself.
-fn lets_in(interface: &str, read: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+/// Whether an interface lets in what comes from an address that the director holds itself, on that
+/// interface or on another one (`fib_validate_source`).
+fn lets_in(
+    interface: &str,
+    holds_it: bool,
+    read: impl Fn(&str) -> Option<String>,
+) -> Result<(), String> {
     let value = |of: &str, name: &str| {
         let text = read(&format!("/proc/sys/net/ipv4/conf/{of}/{name}"));
         text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or(0)
@@ -156,12 +197,11 @@ fn lets_in(interface: &str, read: impl Fn(&str) -> Option<String>) -> Result<(),
              `sysctl -w net.ipv4.conf.{interface}.accept_local=1`"
         ));
     }
-    // The larger of both counts.
-    if both("rp_filter") == 1 {
-        let of = if value(interface, "rp_filter") == 1 { interface } else { "all" };
+    // The larger of both counts, and a loose one (2) is enough.
+    if both("rp_filter") == 1 && !holds_it {
         return Err(format!(
-            "the answer comes from the virtual address, which a strict rp_filter drops: run \
-             `sysctl -w net.ipv4.conf.{of}.rp_filter=0`"
+            "the answer comes from the virtual address, which {interface} does not have, so that \
+             its strict rp_filter drops it: run `sysctl -w net.ipv4.conf.{interface}.rp_filter=2`"
         ));
     }
     Ok(())
@@ -169,18 +209,24 @@ fn lets_in(interface: &str, read: impl Fn(&str) -> Option<String>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
+    use crate::health::Hysteresis;
+    use crate::probe::target::{Check, CheckKind, TcpCheck, Timing};
 
     #[test]
     fn what_the_kernel_lets_in_by_table() {
-        for (accept_all, accept, filter_all, filter, expected) in [
-            (0, 0, 0, 0, Err("conf.eth1.accept_local=1")),
-            (0, 1, 0, 0, Ok(())),
-            (1, 0, 0, 0, Ok(())),
-            (0, 1, 1, 0, Err("conf.all.rp_filter=0")),
-            (0, 1, 0, 1, Err("conf.eth1.rp_filter=0")),
-            (0, 1, 1, 2, Ok(())),
-            (0, 1, 2, 0, Ok(())),
+        for (holds_it, accept_all, accept, filter_all, filter, expected) in [
+            (false, 0, 0, 0, 0, Err("conf.eth1.accept_local=1")),
+            (true, 0, 0, 0, 0, Err("conf.eth1.accept_local=1")),
+            (false, 0, 1, 0, 0, Ok(())),
+            (false, 1, 0, 0, 0, Ok(())),
+            (false, 0, 1, 1, 0, Err("conf.eth1.rp_filter=2")),
+            (false, 0, 1, 0, 1, Err("conf.eth1.rp_filter=2")),
+            (true, 0, 1, 1, 1, Ok(())),
+            (false, 0, 1, 1, 2, Ok(())),
+            (false, 0, 1, 2, 0, Ok(())),
         ] {
             let read = |path: &str| {
                 let value = match path.strip_prefix("/proc/sys/net/ipv4/conf/").unwrap() {
@@ -192,7 +238,7 @@ mod tests {
                 };
                 Some(format!("{value}\n"))
             };
-            let found = lets_in("eth1", read);
+            let found = lets_in("eth1", holds_it, read);
             match (&found, expected) {
                 (Ok(()), Ok(())) => {}
                 (Err(words), Err(piece)) => assert!(words.contains(piece), "{words}"),
@@ -205,20 +251,32 @@ mod tests {
     async fn what_is_not_in_the_table_is_waited_for() {
         let via =
             Via { vip: "127.0.0.9:80".parse().unwrap(), mark: 0x706d_0001, answers_past: false };
-        let there = "127.0.0.1".parse().unwrap();
+        let there = "127.0.0.1:80".parse().unwrap();
+        let kind = CheckKind::Tcp(TcpCheck::default());
+        let check = Arc::new(Check { via: Some(via), ..Check::new(kind) });
+        let once = NonZeroU32::MIN;
+        let timing = Timing {
+            interval: Duration::from_secs(5),
+            fast_interval: None,
+            timeout: Duration::from_secs(2),
+            hysteresis: Hysteresis { rise: once, fall: once },
+            damping: None,
+            expires: None,
+        };
+        let target = Target { address: there, check, timing };
         let patience = Duration::from_secs(1);
-        let failure = Ways::default().start(via, there, patience).await.unwrap_err();
+        let failure = Ways::default().origin(via, &target, patience).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Route);
         let (sender, open) = watch::channel(Arc::<Open>::default());
         let ways = Ways::new(open);
-        let failure = ways.start(via, there, patience).await.unwrap_err();
+        let failure = ways.origin(via, &target, patience).await.unwrap_err();
         assert!(failure.detail.contains("not in the table yet"), "{failure:?}");
         let opening = async {
             tokio::time::sleep(patience / 2).await;
             let services = [private::key(via.mark, Family::Inet)].into();
             sender.send_replace(Arc::new(Open { services, vips: BTreeSet::new() }));
         };
-        let (start, ()) = tokio::join!(ways.start(via, there, patience), opening);
-        assert_eq!(start, Ok(there));
+        let (origin, ()) = tokio::join!(ways.origin(via, &target, patience), opening);
+        assert_eq!(origin.unwrap().source, Some(there.ip()));
     }
 }

@@ -132,7 +132,7 @@ pub fn desired(
 /// What leads a probe through a virtual address is there whatever comes of the probe.
 fn private(service: &PrivateService) -> (ServiceKey, DesiredService) {
     let PrivateService { policy, key, config, destination } = service;
-    let why = Why::Up;
+    let why = Why::Private;
     let one = DesiredDestination { config: destination.config, why, weight: None };
     let destinations = [(destination.key, one)].into();
     let (policy, config, absent) = (Arc::clone(policy), config.clone(), BTreeMap::new());

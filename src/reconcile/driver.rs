@@ -42,6 +42,8 @@ pub struct Report {
     pub table: Option<Arc<Table>>,
     /// When that read was.
     pub read_at: Option<Instant>,
+    /// When the last pass ended, whatever came of it.
+    pub passed_at: Option<Instant>,
     /// What should be.
     pub desired: Arc<Desired>,
     /// The plan of the last pass.
@@ -52,6 +54,8 @@ pub struct Report {
     pub owned: Owned,
     /// Steps of that plan that were not done, with the kernel's reasons; the first hundred.
     pub failures: Vec<String>,
+    /// How many steps of that plan were not done.
+    pub pending: usize,
     /// Why the last pass could not plan at all, or could not record what is owned.
     pub error: Option<String>,
     /// Since the start.
@@ -218,6 +222,7 @@ impl Driver {
         let fresh = fresh || !trusted || self.believed.is_none();
         let settled = self.reconcile(view, fresh);
         self.schedule(fresh, settled);
+        self.report.passed_at = Some(now());
     }
 
     /// Says when to read next: after the resync time, sooner while something is not as desired. A
@@ -388,6 +393,7 @@ impl Driver {
         totals.changes += applied.done as u64;
         totals.repairs += applied.repaired as u64;
         totals.refused += applied.undone.len() as u64;
+        self.report.pending = applied.undone.len();
         let text = |failure: &Failure| {
             let more = match failure.consequences {
                 0 => String::new(),

@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn table(marks: &[u32]) -> Table {
-        let service = Service { config: config(), destinations: BTreeMap::new() };
+        let service = Service::new(config());
         keys(marks).map(|key| (key, service.clone())).collect()
     }
 

@@ -302,7 +302,7 @@ impl Planner {
             let change = Change::SetDestination(*service, *key, desired.config);
             let before = Before::Destination(found.config);
             self.step(change, Some(before), Some(&wanted.policy), desired.why.clone());
-        } else if desired.why != Why::Up {
+        } else if !matches!(desired.why, Why::Up | Why::Private) {
             self.hold(*service, *key, wanted, Some(found.config), &desired.why);
         }
     }

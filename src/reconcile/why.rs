@@ -36,6 +36,8 @@ pub enum Why {
     Sorry,
     /// The sorry server: a real server takes connections again.
     SorryNoMore,
+    /// The one real server of a virtual service for probes, whatever its health.
+    Private,
     /// No policy declares it. In a desired service: held as it is until every declared real
     /// server that is not in the table yet has a verdict.
     Undeclared,
@@ -100,6 +102,7 @@ impl Why {
             Self::Advised(_) => "advice",
             Self::Sorry => "sorry_server",
             Self::SorryNoMore => "sorry_server_no_more",
+            Self::Private => "private",
             Self::Undeclared => "undeclared",
             Self::Guarded => "reload_guard",
             Self::Drains(_) => "drains",
@@ -132,6 +135,7 @@ impl fmt::Display for Why {
             }
             Self::Sorry => f.write_str("sorry server: no real server takes connections"),
             Self::SorryNoMore => f.write_str("sorry server: real servers take connections again"),
+            Self::Private => f.write_str("for probes, whatever its health"),
             Self::Undeclared => f.write_str("no policy declares it"),
             Self::Guarded => f.write_str("no policy declares it; held by the reload guard"),
             Self::Drains(drains) => {

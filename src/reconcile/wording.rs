@@ -157,7 +157,7 @@ impl Held {
 fn edit_reason(why: &Why, before: u32, after: u32) -> String {
     match why {
         Why::Up if before == 0 && after > 0 => why.to_string(),
-        Why::Up => "as declared".to_owned(),
+        Why::Up | Why::Private => "as declared".to_owned(),
         Why::Unknown if after == 0 => format!("as declared, but stays at weight 0: {why}"),
         _ if before != after && *why != Why::Unknown => why.to_string(),
         _ => format!("as declared; {why}"),

@@ -159,7 +159,7 @@ fn bodies_that_are_wrong_or_too_large_hurt_nobody() {
         ("/v1/held", "{", "400"),
         ("/v1/overrides", "[]", "400"),
         ("/v1/overrides", "{\"policy\":\"www\"}", "400"),
-        ("/v1/explain", "{\"policy\":\"www\",\"real_server\":\"\"}", "404"),
+        ("/v1/explain", "{\"policy\":\"www\",\"real_server\":\"\"}", "405"),
         ("/v1/overrides", huge.as_str(), "413"),
         ("/v1/status", "{}", "405"),
         ("/v1/nothing", "{}", "404"),

@@ -1,4 +1,4 @@
-//! Each folder of `tests/golden/plan` has a scenario and the plan that it must give, as `plan`
+//! Each folder of `tests/golden/plan` has a scenario and the plan that it must give, as `plan --all`
 //! prints it and then as the log has it, in the order of execution. A new case needs no Rust.
 //! `UPDATE_GOLDEN=1` writes what is found; read the difference before you commit it.
 
@@ -11,7 +11,7 @@ use pointsman::ipvs::memory::Memory;
 use pointsman::reconcile::apply::apply;
 use pointsman::reconcile::desired::{Moment, desired};
 use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
-use pointsman::reconcile::render::render;
+use pointsman::reconcile::render::{render, render_all};
 
 use crate::scenario::Scenario;
 
@@ -59,7 +59,7 @@ fn planned(scenario: &Scenario, folder: &Path) -> Plan {
 }
 
 fn as_text(plan: &Plan) -> String {
-    let mut text = render(plan, false);
+    let mut text = render_all(plan, false);
     if !plan.is_empty() {
         text.push_str("\nlog, in order\n");
     }

@@ -355,15 +355,12 @@ fn meddle(table: &mut Table, mut hand: u64) {
                     Family::Inet6 => "2001:db8::9999",
                 };
                 let new = DestinationKey { address: address.parse().unwrap(), port: 80 };
-                let one = Destination {
-                    config: DestinationConfig {
-                        forwarding: Forwarding::Masq,
-                        weight: 3,
-                        upper_threshold: 0,
-                        lower_threshold: 0,
-                    },
-                    connections: Connections::default(),
-                };
+                let one = Destination::new(DestinationConfig {
+                    forwarding: Forwarding::Masq,
+                    weight: 3,
+                    upper_threshold: 0,
+                    lower_threshold: 0,
+                });
                 service.destinations.insert(new, one);
             }
             _ => {}
@@ -454,10 +451,13 @@ fn service(
     let destinations = found
         .into_iter()
         .map(|((server, port), config)| {
-            (destination(key, server, port), Destination { config, connections })
+            (
+                destination(key, server, port),
+                Destination { connections, ..Destination::new(config) },
+            )
         })
         .collect();
-    Service { config, destinations }
+    Service { destinations, ..Service::new(config) }
 }
 
 /// Up to two policies that share no service; the services of one share their real servers.
@@ -516,6 +516,7 @@ fn safety() -> impl Strategy<Value = Safety> {
     ]);
     let sorry = prop::option::of((destination_configs(), target_verdicts()));
     (times(60), times(40), floors, sorry).prop_map(|(drain, slow_start, at_floor, sorry)| Safety {
+        via: false,
         drain,
         slow_start,
         floor: at_floor.map(|at_floor| HealthFloor { min_up: Share::Percent(50), at_floor }),

@@ -3,7 +3,8 @@
 //! Sections, each on a line of its own without indent; a service is indented by two spaces, its
 //! destinations by four:
 //! * `observed`, `believed`, `owned`;
-//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]`;
+//! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]
+//!   [via=vip]`;
 //! * `health` with `ADDRESS up|down|unknown [AGO ago] [REASON]`, `*` for all the others; up for a
 //!   long time unless said; each line of the same address is a check of it;
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
@@ -201,9 +202,10 @@ fn table(blocks: Vec<Block>) -> Table {
         .map(|(key, config, declared)| {
             let destination = |(one, connections): &(DeclaredDestination, u32)| {
                 let connections = Connections { active: *connections, ..Connections::default() };
-                (one.key, Destination { config: one.config, connections })
+                (one.key, Destination { connections, ..Destination::new(one.config) })
             };
-            (key, Service { config, destinations: declared.iter().map(destination).collect() })
+            let destinations = declared.iter().map(destination).collect();
+            (key, Service { destinations, ..Service::new(config) })
         })
         .collect()
 }
@@ -218,6 +220,7 @@ fn needed(word: &str) -> Option<ChecksNeeded> {
 fn setting(mut safety: Safety, word: &str) -> Safety {
     let (name, value) = word.split_once('=').unwrap_or_else(|| panic!("what is `{word}`?"));
     match name {
+        "via" => safety.via = value == "vip",
         "drain" => safety.drain = humantime::parse_duration(value).unwrap(),
         "slow_start" => safety.slow_start = humantime::parse_duration(value).unwrap(),
         "keep" => {

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman::health::{Health, Hysteresis};
-use pointsman::ipvs::model::{DestinationKey, Family, ServiceConfig, ServiceKey};
+use pointsman::ipvs::model::{
+    DestinationConfig, DestinationKey, Family, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+};
+use pointsman::ipvs::private;
 use pointsman::policy::model::{
-    ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Policy, PolicySet, RealServer,
-    TargetId, VirtualService,
+    ChecksNeeded, DeclaredDestination, HealthFloor, OnDown, Policy, PolicySet, PrivateService,
+    RealServer, TargetId, VirtualService,
 };
 use pointsman::probe::target::{Check, CheckKind, Target, TcpCheck, Timing};
 use pointsman::reconcile::view::{HealthView, Verdict};
@@ -33,6 +36,8 @@ pub(crate) struct Safety {
     pub(crate) drain: Duration,
     pub(crate) slow_start: Duration,
     pub(crate) floor: Option<HealthFloor>,
+    /// Whether real servers are probed through the first virtual service.
+    pub(crate) via: bool,
     /// The same in every service, and the verdict on it.
     pub(crate) sorry: Option<(DeclaredDestination, Verdict)>,
 }
@@ -55,6 +60,10 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
             let needed = draft.needed.of(targets.len());
             let (name, advisors) = (address.to_string(), Vec::new());
             real_servers.push(RealServer { name, address, targets, needed, advisors });
+        }
+        if draft.safety.via {
+            let ways = draft.services[0].2.iter().zip(private::FIRST..);
+            set.private.extend(ways.map(|(declared, mark)| way(&draft.name, declared, mark)));
         }
         let sorry_server = draft.safety.sorry.as_ref().map(|(declared, verdict)| {
             let address = declared.key.address;
@@ -85,6 +94,23 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
         });
     }
     HealthView::new(Arc::new(set), verdicts)
+}
+
+/// The way of probes to a real server.
+fn way(policy: &str, declared: &DeclaredDestination, mark: u32) -> PrivateService {
+    let forwarding = declared.config.forwarding;
+    let config =
+        DestinationConfig { forwarding, weight: 1, upper_threshold: 0, lower_threshold: 0 };
+    PrivateService {
+        policy: Arc::from(policy),
+        key: private::key(mark, Family::Inet),
+        config: ServiceConfig {
+            scheduler: Scheduler("rr".to_owned()),
+            flags: ServiceFlags::default(),
+            persistence: None,
+        },
+        destination: DeclaredDestination { key: declared.key, config },
+    }
 }
 
 /// The same machine by its address of the service's family.

@@ -110,8 +110,9 @@ fn look(kernel: &mut Netlink, seen: &Mutex<Vec<State>>) {
     let Ok(mut table) = kernel.table() else { return };
     let since = now();
     for service in table.values_mut() {
+        service.traffic = Default::default();
         for destination in service.destinations.values_mut() {
-            destination.connections = pointsman::ipvs::model::Connections::default();
+            *destination = pointsman::ipvs::model::Destination::new(destination.config);
         }
     }
     let mut seen = seen.lock().unwrap();

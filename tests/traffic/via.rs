@@ -2,16 +2,18 @@
 //! not, and the director's own shortcomings are no failures.
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 
 use crate::clock::{PATIENCE, now};
 use crate::daemon::{Daemon, Policies, policy, program, status, until_status};
 use crate::observer::{Lines, direct, services};
-use crate::server::Mode;
+use crate::server::{Mode, RealServer};
 use crate::site::{Site, VIP1, VIP2, VIP6};
 
 const KEY: &str = "tcp://202.96.128.166:80";
 const ORDINARY: &str = "tcp://221.5.88.88:80";
 const KEY6: &str = "tcp://[2001:db8:1::1]:80";
+const DATAGRAMS: &str = "udp://202.96.128.166:54";
 
 /// A policy whose check goes through the virtual address.
 fn via(name: &str, keys: &[&str], settings: &str, servers: &[&str]) -> String {
@@ -57,12 +59,16 @@ pub(crate) fn sees_a_missing_address() {
             .all(|it| it.why.contains("run `sysctl -w net.ipv4.conf.eth0.accept_local=1`"))
     });
     println!("  {}", told.services[1].destinations[0].why);
-    lets_in(&site, "1");
+
+    // A strict rp_filter is in the way of an address on another interface, and only of that.
+    site.director.shell(&format!("ip addr del {VIP1}/32 dev eth0 && ip addr add {VIP1}/32 dev lo"));
     site.director.sysctl("net/ipv4/conf/eth0/rp_filter", "1");
+    lets_in(&site, "1");
     until_status("and about rp_filter", |status| {
-        status.services[1].destinations[0].why.contains("net.ipv4.conf.eth0.rp_filter=0")
+        status.services[1].destinations[0].why.contains("net.ipv4.conf.eth0.rp_filter=2")
     });
-    site.director.sysctl("net/ipv4/conf/eth0/rp_filter", "0");
+    assert_eq!(site.table.lines(), lines(&[]));
+    site.director.shell(&format!("ip addr del {VIP1}/32 dev lo && ip addr add {VIP1}/32 dev eth0"));
 
     // The one without the virtual address is out, although its own address answers.
     site.table.until_exactly("three are in", PATIENCE, &lines(&all[..3]));
@@ -172,4 +178,59 @@ pub(crate) fn goes_as_users_do() {
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |_| false);
     println!("  {} requests, 0 failed", requests.0.len());
+}
+
+/// IPVS remembers from which port it led where. A probe that got the port of another one would
+/// meet the other's real server: one that is out of order would take down those that are well.
+pub(crate) fn never_takes_another_ones_way() {
+    const ROUNDS: u64 = 25;
+    let site = Site::new();
+    lets_in(&site, "1");
+    hold(&site, 3, VIP1, false);
+    site.director.sysctl("net/ipv4/ip_local_port_range", "40000 40127");
+    let all = site.addresses();
+    let policies = Policies::new("www.yaml", &via("www", &[KEY], "forwarding: direct", &all));
+    let daemon = Daemon::start(&policies, &[]);
+    until_status("ports have come round", |status| status.probes.started > 4 * ROUNDS);
+    let mut turns = daemon.transitions();
+    turns.sort();
+    let turned = |(address, to): (&&str, &str)| format!("{address}:80 {to}");
+    let expected: Vec<_> = all.iter().zip(["up", "up", "up", "down"]).map(turned).collect();
+    assert_eq!(turns, expected);
+}
+
+/// A director that does not have the virtual address itself, as a backup, lets every answer in;
+/// datagrams go through it too, and `source` is taken as written.
+pub(crate) fn asks_as_a_backup() {
+    let site = Site::new();
+    let all = site.addresses();
+    site.director.shell(&format!("ip addr del {VIP1}/32 dev eth0"));
+    site.director.shell("ip route add default dev eth0");
+    site.servers.iter().for_each(answer_datagrams);
+    hold(&site, 3, VIP1, false);
+    let www = via("www", &[KEY], "forwarding: direct", &all)
+        .replace("    via: vip", "    via: vip\n    source: 192.168.16.1");
+    let names = policy(&[DATAGRAMS], "name: names\nforwarding: direct", &all, 80);
+    let (head, check) = names.split_once("- http").unwrap();
+    let timing = check.split_once('\n').unwrap().1;
+    let names = format!("{head}- udp: {{ send: hello, expect: rs }}\n    via: vip\n{timing}");
+    let policies = Policies::new("all.yaml", &format!("{www}---\n{names}"));
+    let _daemon = Daemon::start(&policies, &[]);
+    let mut lines = direct(&[KEY, DATAGRAMS], 1, &all[..3]);
+    site.table.until_exactly("the fourth has no virtual address", PATIENCE, &lines);
+    until_status("the fourth is down", |status| status.count(pointsman::health::Health::Down) == 2);
+    hold(&site, 3, VIP1, true);
+    lines.extend(direct(&[KEY, DATAGRAMS], 1, &all[3..]));
+    site.table.until_exactly("all of them", PATIENCE, &lines);
+}
+
+/// From the address they were sent to, which a server of several addresses must see to.
+fn answer_datagrams(server: &RealServer) {
+    let socket = server.machine().within(|| UdpSocket::bind((VIP1, 54)).unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(b"rs", peer);
+        }
+    });
 }

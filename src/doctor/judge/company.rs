@@ -93,7 +93,8 @@ fn foreign(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let declared: BTreeSet<_> = case.services().map(|(_, service)| service.key).collect();
-    let foreign: Vec<_> = table.keys().filter(|key| !declared.contains(key)).collect();
+    let foreign: Vec<_> =
+        table.keys().filter(|key| !declared.contains(key) && !key.is_private()).collect();
     if foreign.is_empty() {
         return Some(Finding::ok(ID, SUBJECT, "only what policies declare"));
     }

@@ -1,11 +1,11 @@
 //! Destinations on the wire (`IPVS_DEST_ATTR_*`).
 
 use super::wire::{Request, attributes, malformed, port_of, u16_of, u32_of};
-use super::{address_bytes, address_of, family_number, family_of};
+use super::{address_bytes, address_of, family_number, family_of, traffic};
 use crate::ipvs::IpvsError;
 use crate::ipvs::model::{
-    Connections, Destination, DestinationConfig, DestinationKey, Family, Forwarding, Tunnel,
-    TunnelChecksum,
+    Connections, Destination, DestinationConfig, DestinationKey, Family, Forwarding, Traffic,
+    Tunnel, TunnelChecksum,
 };
 
 const ADDRESS: u16 = 1;
@@ -17,7 +17,9 @@ const LOWER_THRESHOLD: u16 = 6;
 const ACTIVE: u16 = 7;
 const INACTIVE: u16 = 8;
 const PERSISTENT: u16 = 9;
+const STATS: u16 = 10;
 const AF: u16 = 11;
+const STATS64: u16 = 12;
 const TUNNEL_TYPE: u16 = 13;
 const TUNNEL_PORT: u16 = 14;
 const TUNNEL_FLAGS: u16 = 15;
@@ -81,7 +83,8 @@ pub(super) fn destination(
         upper_threshold: raw.upper_threshold,
         lower_threshold: raw.lower_threshold,
     };
-    Ok(Some((key, Destination { config, connections: raw.connections })))
+    let Raw { connections, traffic, .. } = raw;
+    Ok(Some((key, Destination { config, connections, traffic })))
 }
 
 /// The attributes as they stand.
@@ -95,6 +98,7 @@ struct Raw<'a> {
     upper_threshold: u32,
     lower_threshold: u32,
     connections: Connections,
+    traffic: Traffic,
     tunnel_type: u8,
     tunnel_port: u16,
     tunnel_flags: u16,
@@ -115,6 +119,7 @@ impl<'a> Raw<'a> {
                 ACTIVE => raw.connections.active = u32_of(value)?,
                 INACTIVE => raw.connections.inactive = u32_of(value)?,
                 PERSISTENT => raw.connections.persistent = u32_of(value)?,
+                STATS | STATS64 => traffic::add(&mut raw.traffic, value)?,
                 AF => raw.family = Some(u16_of(value)?),
                 TUNNEL_TYPE => raw.tunnel_type = value.first().copied().unwrap_or(IPIP),
                 TUNNEL_PORT => raw.tunnel_port = port_of(value)?,

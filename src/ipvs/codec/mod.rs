@@ -8,6 +8,7 @@
 mod config;
 mod destination;
 mod service;
+mod traffic;
 mod wire;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use config::{put_get_sync_daemons, put_get_timeouts, sync_daemon, timeouts};
 pub use wire::{Body, Head, Replies, Reply, Want, replies, want_acknowledgement};
 
-use super::model::{Change, Destination, DestinationKey, Family, ServiceConfig, ServiceKey};
+use super::model::{Change, Destination, DestinationKey, Family, Service, ServiceKey};
 use super::{IpvsError, rules};
 use wire::{Request, array, attributes, malformed, u16_of};
 
@@ -100,13 +101,13 @@ pub fn family(object: &[u8]) -> Result<u16, IpvsError> {
     u16_of(find(object, CTRL_ATTR_FAMILY_ID, "a family has no number")?)
 }
 
-/// Reads one virtual service from an answer to [`put_get_services`].
+/// Reads one virtual service, without its destinations, from an answer to [`put_get_services`].
 ///
 /// `None` is a service of a kind this crate cannot name, such as another transport protocol.
 ///
 /// # Errors
 /// [`IpvsError::Netlink`] if it makes no sense.
-pub fn service(object: &[u8]) -> Result<Option<(ServiceKey, ServiceConfig)>, IpvsError> {
+pub fn service(object: &[u8]) -> Result<Option<(ServiceKey, Service)>, IpvsError> {
     service::service(find(object, ATTR_SERVICE, "a service is missing")?)
 }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use super::wire::{Request, array, attributes, malformed, port_of, text_of, u16_of, u32_of};
-use super::{AF_INET, AF_INET6, address_bytes, address_of, family_number, family_of};
+use super::{AF_INET, AF_INET6, address_bytes, address_of, family_number, family_of, traffic};
 use crate::ipvs::IpvsError;
 use crate::ipvs::model::{
-    Family, Persistence, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
+    Family, Persistence, Protocol, Scheduler, Service, ServiceConfig, ServiceFlags, ServiceKey,
+    Traffic,
 };
 
 const AF: u16 = 1;
@@ -18,7 +19,9 @@ const SCHEDULER: u16 = 6;
 const FLAGS: u16 = 7;
 const TIMEOUT: u16 = 8;
 const NETMASK: u16 = 9;
+const STATS: u16 = 10;
 const ENGINE: u16 = 11;
+const STATS64: u16 = 12;
 
 const PERSISTENT: u32 = 0x01;
 const ONE_PACKET: u32 = 0x04;
@@ -59,7 +62,7 @@ pub(super) fn put_config(request: &mut Request<'_>, family: Family, config: &Ser
 }
 
 /// Reads the content of a service nest; `None` if it is of a kind this crate cannot name.
-pub(super) fn service(nest: &[u8]) -> Result<Option<(ServiceKey, ServiceConfig)>, IpvsError> {
+pub(super) fn service(nest: &[u8]) -> Result<Option<(ServiceKey, Service)>, IpvsError> {
     let raw = Raw::read(nest)?;
     let family = match raw.family {
         Some(number) => family_of(number),
@@ -67,7 +70,8 @@ pub(super) fn service(nest: &[u8]) -> Result<Option<(ServiceKey, ServiceConfig)>
     };
     let Some(family) = family else { return Ok(None) };
     let Some(key) = raw.key(family)? else { return Ok(None) };
-    Ok(Some((key, raw.config(family)?)))
+    let traffic = raw.traffic;
+    Ok(Some((key, Service { traffic, ..Service::new(raw.config(family)?) })))
 }
 
 /// The attributes as they stand.
@@ -83,6 +87,7 @@ struct Raw {
     flags: u32,
     timeout: u32,
     netmask: [u8; 4],
+    traffic: Traffic,
 }
 
 impl Raw {
@@ -102,6 +107,7 @@ impl Raw {
                 FLAGS => raw.flags = u32_of(value)?,
                 TIMEOUT => raw.timeout = u32_of(value)?,
                 NETMASK => raw.netmask = array(value)?,
+                STATS | STATS64 => traffic::add(&mut raw.traffic, value)?,
                 _ => {}
             }
         }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ipvs::model::{
-    Connections, DestinationConfig, Forwarding, Persistence, Protocol, Scheduler, ServiceFlags,
-    Tunnel, TunnelChecksum,
+    Connections, DestinationConfig, Forwarding, Persistence, Protocol, Scheduler, ServiceConfig,
+    ServiceFlags, Traffic, Tunnel, TunnelChecksum,
 };
 
 const HEAD: Head = Head { family: 30, sequence: 7, want: Want::Failure };
@@ -100,7 +100,7 @@ proptest! {
         let mut buffer = Vec::new();
         put_change(&mut buffer, HEAD, &Change::AddService(key, config.clone())).unwrap();
         prop_assert_eq!(buffer.len() % 4, 0);
-        prop_assert_eq!(super::service(object(&buffer)), Ok(Some((key, config))));
+        prop_assert_eq!(super::service(object(&buffer)), Ok(Some((key, Service::new(config)))));
     }
 
     #[test]
@@ -108,8 +108,7 @@ proptest! {
         let mut buffer = Vec::new();
         put_change(&mut buffer, HEAD, &Change::SetDestination(service, key, config)).unwrap();
         let read = super::destination(object(&buffer), service.family());
-        let connections = Connections::default();
-        prop_assert_eq!(read, Ok(Some((key, Destination { config, connections }))));
+        prop_assert_eq!(read, Ok(Some((key, Destination::new(config)))));
     }
 
     #[test]
@@ -182,16 +181,16 @@ fn what_the_kernel_adds_is_dropped() {
             nest.put(7, &[2u32.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat());
             nest.put_u32(8, 360);
             nest.put(9, &[255, 255, 255, 0]);
-            nest.put(10, &[1; 24]);
         });
     });
-    let (key, config) = service_in(&object).unwrap();
+    let (key, service) = service_in(&object).unwrap();
     assert_eq!(key, ServiceKey::Fwmark { mark: 9, family: Family::Inet });
+    let config = service.config;
     assert_eq!(config.flags, ServiceFlags::default());
     assert_eq!(config.persistence, None);
 }
 
-fn service_in(object: &[u8]) -> Option<(ServiceKey, ServiceConfig)> {
+fn service_in(object: &[u8]) -> Option<(ServiceKey, Service)> {
     super::service(object).unwrap()
 }
 
@@ -273,4 +272,57 @@ fn what_the_kernel_would_garble_is_not_sent() {
         assert!(error.to_string().contains(says), "{change:?}: {error}");
         assert!(buffer.is_empty());
     }
+}
+
+/// The kernel's two nests, the narrow one first; the rates behind them are of no interest.
+fn put_traffic(nest: &mut Request<'_>, wide: u64) {
+    nest.nest(10, |nest| {
+        (1..=3).for_each(|kind| nest.put_u32(kind, 7));
+        (4..=5).for_each(|kind| nest.put(kind, &1_000u64.to_ne_bytes()));
+        nest.put_u32(6, 99);
+    });
+    nest.nest(12, |nest| {
+        (1..=3).for_each(|kind| nest.put(kind, &wide.to_ne_bytes()));
+        (4..=5).for_each(|kind| nest.put(kind, &1_000u64.to_ne_bytes()));
+        nest.put(6, &99u64.to_ne_bytes());
+    });
+}
+
+#[test]
+fn traffic_is_read_with_64_bits_where_there_are_so_many() {
+    let counted = |wide| Traffic {
+        connections: wide,
+        packets_in: wide,
+        packets_out: wide,
+        bytes_in: 1_000,
+        bytes_out: 1_000,
+    };
+    let wide = (1 << 32) + 7;
+    let object = nest(|request| {
+        request.nest(ATTR_SERVICE, |nest| {
+            nest.put_u16(1, AF_INET);
+            nest.put_u32(5, 9);
+            nest.put_text(6, "wlc");
+            put_traffic(nest, wide);
+        });
+    });
+    assert_eq!(service_in(&object).unwrap().1.traffic, counted(wide));
+    let object = nest(|request| {
+        request.nest(ATTR_DEST, |nest| {
+            nest.put(1, &[192, 0, 2, 1]);
+            nest.put(2, &[0, 80]);
+            put_traffic(nest, wide);
+        });
+    });
+    let (_, destination) = super::destination(&object, Family::Inet).unwrap().unwrap();
+    assert_eq!(destination.traffic, counted(wide));
+    let old = nest(|request| {
+        request.nest(ATTR_DEST, |nest| {
+            nest.put(1, &[192, 0, 2, 1]);
+            nest.put(2, &[0, 80]);
+            nest.nest(10, |nest| (1..=3).for_each(|kind| nest.put_u32(kind, 7)));
+        });
+    });
+    let (_, destination) = super::destination(&old, Family::Inet).unwrap().unwrap();
+    assert_eq!(destination.traffic.packets_out, 7);
 }

@@ -248,7 +248,7 @@ pub(super) fn targets(
     report: &mut Report<'_>,
 ) -> Vec<Vec<Probe>> {
     let mut vips = |check: &Resolved<'_>| match check.is_via {
-        true => via::vips(check.entry, check.place, services, report),
+        true => via::vips((check.entry, &check.check.kind), check.place, services, report),
         false => Vec::new(),
     };
     let vips: Vec<_> = checks.iter().map(&mut vips).collect();

@@ -54,9 +54,9 @@ pub(super) fn is_via(
     let Some(At { place, .. }) = entry.via.get() else {
         return (!entry.via.is_bad()).then_some(false);
     };
-    if let Some(kind) = kind.filter(|kind| !kind.is_over_tcp()) {
+    if let Some(kind) = kind.filter(|kind| kind.transport().is_none()) {
         let message = format!("a check by `{}` cannot go through a virtual address", kind.name());
-        report.error(*place, message, "use a check over TCP, or leave `via` out");
+        report.error(*place, message, "use a check of a port, or leave `via` out");
         return None;
     }
     if let Some(interface) = entry.interface.get() {
@@ -68,20 +68,23 @@ pub(super) fn is_via(
 }
 
 /// The virtual addresses and ports that a check goes through, with the indices of their services:
-/// those of TCP, and of these only the ones on the check's port where it says one.
+/// those of its protocol, and of these only the ones on the check's port where it says one.
 pub(super) fn vips(
-    entry: &CheckEntry,
+    (entry, kind): (&CheckEntry, &CheckKind),
     place: Place,
     services: &[Service],
     report: &mut Report<'_>,
 ) -> Vec<(usize, SocketAddr)> {
     let asked = entry.port.get().map(|port| port.value);
+    let transport = kind.transport();
     let vip = |service: &Service| match service.key.value {
-        ServiceKey::Address { protocol: Protocol::Tcp, address, port } => match (port, asked) {
-            (0, port) => port.map(|port| SocketAddr::new(address, port)),
-            (port, None) => Some(SocketAddr::new(address, port)),
-            (port, Some(asked)) => (port == asked).then(|| SocketAddr::new(address, port)),
-        },
+        ServiceKey::Address { protocol, address, port } if transport == Some(protocol) => {
+            match (port, asked) {
+                (0, port) => port.map(|port| SocketAddr::new(address, port)),
+                (port, None) => Some(SocketAddr::new(address, port)),
+                (port, Some(asked)) => (port == asked).then(|| SocketAddr::new(address, port)),
+            }
+        }
         _ => None,
     };
     let found: Vec<_> = services
@@ -91,11 +94,19 @@ pub(super) fn vips(
         .collect();
     let place = entry.via.get().map_or(place, |via| via.place);
     if found.is_empty() && !services.is_empty() {
-        let message = match asked {
-            Some(port) => format!("no virtual service over TCP has port {port} to go through"),
-            None => "no virtual service over TCP has a port to go through".to_owned(),
+        let over = match transport {
+            Some(Protocol::Udp) => "UDP",
+            _ => "TCP",
         };
-        let help = "`via: vip` needs one such as `tcp://192.0.2.1:80`; the check's `port` is that of the virtual service";
+        let message = match asked {
+            Some(port) => format!("no virtual service over {over} has port {port} to go through"),
+            None => format!("no virtual service over {over} has a port to go through"),
+        };
+        let help = format!(
+            "`via: vip` needs one such as `{}://192.0.2.1:80`; the check's `port` is that of the \
+             virtual service",
+            over.to_lowercase()
+        );
         report.error(place, message, help);
     }
     if let Some(source) = entry.source.get()

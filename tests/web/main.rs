@@ -1,0 +1,17 @@
+//! The HTTP listener as its readers meet it: a real daemon with a table in memory.
+
+#[path = "../cli/backend.rs"]
+mod backend;
+#[path = "../cli/daemon.rs"]
+#[expect(dead_code, reason = "shared with the tests of the command line")]
+mod daemon;
+#[path = "../cli/scratch.rs"]
+#[expect(dead_code, reason = "shared with the tests of the command line")]
+mod scratch;
+
+mod access;
+mod hostile;
+mod http;
+mod metrics;
+mod openapi;
+mod routes;

@@ -1,0 +1,135 @@
+//! `docs/openapi.json` holds to the code: every answer is as its schema says. That each route is in
+//! it is tested beside the router.
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+use crate::backend::Backend;
+use crate::http::{Answer, get, request, start};
+use crate::scratch::{DEADLINE, Scratch, VIP, policy, within};
+
+const DOCUMENT: &str = include_str!("../../docs/openapi.json");
+
+/// Where a schema of the document is, as a schema of its own.
+fn validator(document: &Value, schema: &Value) -> Validator {
+    let mut root = schema.clone();
+    root["components"] = document["components"].clone();
+    jsonschema::draft202012::new(&root).unwrap()
+}
+
+/// Asserts that the document describes this answer to a GET on this path of it.
+#[track_caller]
+fn holds(document: &Value, path: &str, answer: &Answer) {
+    let responses = &document["paths"][path]["get"]["responses"];
+    let mut response = &responses[answer.status.to_string()];
+    if let Some(reference) = response["$ref"].as_str() {
+        response = document.pointer(reference.trim_start_matches('#')).unwrap();
+    }
+    let line = answer.head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap();
+    let kind = line.split(';').next().unwrap();
+    let schema = &response["content"][kind]["schema"];
+    assert!(schema.is_object(), "{path} {} {kind} is not described", answer.status);
+    let body = match kind {
+        "application/json" => answer.json(),
+        _ => Value::String(answer.body.clone()),
+    };
+    let errors: Vec<String> = validator(document, schema)
+        .iter_errors(&body)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{path}: {errors:#?}\n{body:#}");
+}
+
+#[test]
+fn every_answer_is_as_described() {
+    let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+    let backends: Vec<Backend> = (0..6).map(|_| Backend::start()).collect();
+    let scratch = Scratch::new();
+    let text = policy(VIP, &backends, 80)
+        + "health_floor: { min_up: 50% }\nsorry_server: 192.0.2.9\nslow_start: 1m\n\
+           drain: { deadline: 60s }\n";
+    // A second check, and an agent that is not there.
+    let more = concat!(
+        "    fall: 2\n    damping: {}\n",
+        "  - tcp:\n    interval: 1s\n    timeout: 500ms\n",
+        "  - agent: { port: 9 }\n    interval: 1s\n    timeout: 500ms\n",
+    );
+    let text = text.replace("    fall: 2\n", more) + "checks_needed: any\n";
+    scratch.write("www.yaml", &text);
+    let token = scratch.path("token");
+    std::fs::write(&token, "0123456789abcdef").unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (daemon, address) = start(&scratch, &["--listen-token-file", token.to_str().unwrap()]);
+    let known = [("Authorization", "Bearer 0123456789abcdef")];
+    let ask = |path: &str| request(address, "GET", path, &known);
+    let described = || {
+        let server = backends[0].address;
+        let explain = format!("/v1/explain?policy=www&real_server={server}");
+        for (path, asked) in [
+            ("/healthz", "/healthz"),
+            ("/readyz", "/readyz"),
+            ("/ready/{of}", "/ready/www"),
+            ("/ready/{of}", "/ready/tcp://192.0.2.10:80"),
+            ("/ready/{of}", "/ready/nobody"),
+            ("/ready/{of}", "/ready/%ff"),
+            ("/v1/status", "/v1/status"),
+            ("/v1/explain", &explain),
+            ("/v1/explain", "/v1/explain?policy=www"),
+            ("/v1/explain", "/v1/explain?policy=www&real_server=nobody"),
+            ("/v1/overrides", "/v1/overrides"),
+            ("/v1/openapi.json", "/v1/openapi.json"),
+            ("/metrics", "/metrics"),
+        ] {
+            holds(&document, path, &ask(asked));
+        }
+    };
+    described();
+    for path in document["paths"].as_object().unwrap().keys() {
+        holds(&document, path, &get(address, &path.replace("{of}", "www")));
+    }
+    daemon.wait_up(6);
+    described();
+    // With all that can be null: a failure, an override, a hold, a refusal.
+    let servers: Vec<String> = backends.iter().map(|it| it.address.to_string()).collect();
+    scratch.order(&["weight", "www", &servers[0], "7", "--for", "1h", "--reason", "why"]).exit(0);
+    scratch.order(&["drain", "www", &servers[1]]).exit(0);
+    backends[2].answer(500);
+    let failing = || ask("/metrics").body.contains("check=\"http\",reason=\"status\"");
+    assert!(within(DEADLINE, failing), "no failure in the metrics");
+    scratch.write(
+        "www.yaml",
+        &text
+            .replace("weight: 80", "weight: 81")
+            .replace(&servers[2..].iter().map(|it| format!("  - {it}\n")).collect::<String>(), ""),
+    );
+    wait(&ask, "/policies/held");
+    described();
+    scratch.write("www.yaml", "nonsense");
+    wait(&ask, "/policies/refused");
+    described();
+}
+
+#[track_caller]
+fn wait(ask: &impl Fn(&str) -> Answer, pointer: &str) {
+    let there = || ask("/v1/status").json().pointer(pointer).is_some_and(|it| *it != json!(null));
+    assert!(within(DEADLINE, there), "no {pointer} in the status");
+}
+
+#[test]
+fn an_alarm_is_as_described_and_shows() {
+    let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+    let machine = |last: u8| Backend::on([127, 0, 0, last].into(), 0).unwrap();
+    let backends = [2, 3, 4].map(machine);
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &["--blast-limit", "1"]);
+    daemon.wait_up(3);
+    backends[..2].iter().for_each(|it| it.answer(500));
+    daemon.wait("an alarm", |status| status["alarm"]["held"] == 2);
+    let held = || get(address, "/metrics").body.contains("pointsman_blast_limit_held_targets 2\n");
+    assert!(within(DEADLINE, held), "no alarm in the metrics");
+    holds(&document, "/v1/status", &get(address, "/v1/status"));
+    // They are in the table with a weight, and yet they do not answer.
+    let ready = get(address, "/ready/www").is(200).body;
+    assert!(ready.contains("1 of 3 real servers take connections"), "{ready}");
+}
