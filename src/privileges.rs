@@ -16,6 +16,7 @@ use rustix::thread::{
 };
 
 use crate::policy::model::PolicySet;
+use crate::probe::target::CheckKind;
 
 /// Overrule the permissions of files.
 const ACCESS: CapabilitySet =
@@ -32,12 +33,12 @@ pub const OF_PROGRAMS: CapabilitySet =
 ///
 /// A later reload cannot bring more: a check that misses its privilege is inconclusive and says so.
 pub fn needed(policies: &PolicySet) -> CapabilitySet {
-    let of_check = |check| match check {
-        "icmp" => CapabilitySet::NET_RAW,
-        "exec" => OF_PROGRAMS,
+    let of_check = |check: &CheckKind| match check {
+        CheckKind::Icmp => CapabilitySet::NET_RAW,
+        CheckKind::Exec(_) => OF_PROGRAMS,
         _ => CapabilitySet::empty(),
     };
-    let checks = policies.targets.iter().map(|target| of_check(target.check.kind.name()));
+    let checks = policies.targets.iter().map(|target| of_check(&target.check.kind));
     checks.fold(CapabilitySet::NET_ADMIN, CapabilitySet::union)
 }
 
@@ -123,5 +124,9 @@ mod tests {
         };
         assert_eq!(needed_for("tcp: {}"), "CAP_NET_ADMIN");
         assert_eq!(needed_for("tcp: {}, icmp: {}"), "CAP_NET_ADMIN CAP_NET_RAW");
+        assert_eq!(
+            needed_for("exec: { command: [/bin/true] }"),
+            "CAP_KILL CAP_SETGID CAP_SETUID CAP_NET_ADMIN"
+        );
     }
 }

@@ -140,8 +140,9 @@ fn not_started(program: &str, user: &User, error: &io::Error) -> Failure {
             "`{program}` may not be run by {user}: look at its mode and those of its directories"
         )),
         Some(Errno::PERM) => setup(format!(
-            "the daemon may not run programs as {user}: give it CAP_SETUID and CAP_SETGID (of root a \
-             systemd unit may have taken them), or run it as that user"
+            "the daemon may not run programs as {user}: restart pointsman if no policy had an `exec` \
+             check when it started, else give it CAP_SETUID and CAP_SETGID (of root a systemd unit may \
+             have taken them), or run it as that user"
         )),
         _ => setup(format!("`{program}` cannot be run by {user}: {}", kernel_words(error))),
     }

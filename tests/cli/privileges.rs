@@ -8,10 +8,13 @@ use rustix::process::geteuid;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{Scratch, VIP, policy};
+use crate::scratch::{DEADLINE, Scratch, VIP, policy, within};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
+const SETUID: u64 = 1 << 7;
+const SETGID: u64 = 1 << 6;
+const KILL: u64 = 1 << 5;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 
 /// The lines of each thread's status (proc(5)).
@@ -74,6 +77,41 @@ fn every_thread_keeps_what_the_policies_need_and_no_more() {
     let text = fs::read_to_string(scratch.policies().join("www.yaml")).unwrap();
     scratch.write("www.yaml", &text.replace("checks:\n", "checks:\n  - icmp: {}\n"));
     assert_holds(&Daemon::start(&scratch), NET_ADMIN | NET_RAW);
+}
+
+/// A program runs as another user and with none of the capabilities that starting it took, and is
+/// ended when it takes too long.
+#[test]
+fn programs_get_nothing_and_are_ended() {
+    if !is_root() {
+        return;
+    }
+    let backend = Backend::start();
+    let scratch = Scratch::with(std::slice::from_ref(&backend));
+    let text = policy(VIP, std::slice::from_ref(&backend), 80);
+    let with = |command: &str| {
+        let exec = format!("checks:\n  - exec: {{ command: [{command}] }}\n    timeout: 900ms\n");
+        scratch.write("www.yaml", &text.replace("checks:\n", &exec));
+    };
+    with("/bin/sh, -c, '[ $(id -u) != 0 ] && grep -q CapPrm:.0000000000000000 /proc/self/status'");
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    assert_holds(&daemon, NET_ADMIN | SETUID | SETGID | KILL);
+
+    let forever = format!("98765{}", daemon.pid());
+    with(&format!("/bin/sleep, {forever}"));
+    daemon.wait_reloads(1);
+    let is_there = || {
+        let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let command = |process: fs::DirEntry| fs::read(process.path().join("cmdline")).ok();
+        processes
+            .filter_map(command)
+            .any(|words| words == format!("/bin/sleep\0{forever}\0").as_bytes())
+    };
+    assert!(within(DEADLINE, is_there), "never started");
+    scratch.write("www.yaml", &text);
+    daemon.wait_reloads(2);
+    assert!(within(DEADLINE, || !is_there()), "not ended");
 }
 
 /// Sockets for echo requests without a privilege are for groups that a sysctl names, in a new
