@@ -27,11 +27,12 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     ),
 ];
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     (
         "/etc/pointsman/policies/*.yaml",
         "The policies. Saving a file is enough: it is in force within a second, or not at all.",
     ),
+    ("/etc/pointsman/pointsman.yaml", "What flags of the daemon say, if it is there."),
     ("/etc/pointsman/alerts.yaml", "Who is told when something goes wrong, if it is there."),
     (
         "/var/lib/pointsman",
@@ -40,7 +41,7 @@ const FILES: [(&str, &str); 6] = [
     ("/run/pointsman/pointsman.sock", "The socket of the running daemon."),
     ("/usr/share/pointsman/policy.schema.json", "The keys of a policy, for editors."),
     (
-        "/usr/share/doc/pointsman/POLICY.md.gz",
+        "/usr/share/doc/pointsman/POLICY.md",
         "Every key of a policy. Examples of whole policies are in examples/ beside it.",
     ),
 ];

@@ -58,6 +58,12 @@ for example in "$root"/usr/share/doc/pointsman/examples/policies/*.yaml; do
     inside pointsman check "/usr/share/doc/pointsman/examples/policies/${example##*/}"
 done
 inside pointsman schema | cmp - "$root/usr/share/pointsman/policy.schema.json"
+named=$(zcat "$root/usr/share/man/man8/pointsman.8.gz" | cat - "$root/etc/pointsman/policies/README" |
+    grep -o '/usr/share/[A-Za-z/.]*')
+[ -n "$named" ] || fail "the documentation names no file"
+for path in $named; do
+    [ -e "$root/$path" ] || fail "the documentation names $path"
+done
 [ ! -x "$root/usr/bin/man" ] || inside man -w pointsman pointsman-plan
 ! command -v systemd-analyze >/dev/null ||
     inside systemd-analyze verify --man=no --recursive-errors=no pointsman.service
