@@ -13,9 +13,6 @@ use crate::health::Health;
 use crate::reconcile::driver::Report;
 use crate::reconcile::view::HealthView;
 
-/// A certificate that expires sooner than this many days from now is a problem.
-pub const EXPIRES_SOON_DAYS: u32 = 14;
-
 /// Kinds of problems.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,21 +29,12 @@ pub enum Kind {
     Table,
     /// Somebody else's edits of the table were undone. It is over as soon as it is told.
     Drift,
-    /// A certificate expires soon.
-    Certificate,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Down,
-        Self::Floor,
-        Self::BlastLimit,
-        Self::Reload,
-        Self::Table,
-        Self::Drift,
-        Self::Certificate,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Down, Self::Floor, Self::BlastLimit, Self::Reload, Self::Table, Self::Drift];
 
     /// Its name in settings and messages.
     pub fn name(self) -> &'static str {
@@ -57,7 +45,6 @@ impl Kind {
             Self::Reload => "reload",
             Self::Table => "table",
             Self::Drift => "drift",
-            Self::Certificate => "certificate",
         }
     }
 }
@@ -87,8 +74,6 @@ pub struct Seen<'s> {
     pub report: &'s Report,
     /// The last reload.
     pub policies: &'s Policies,
-    /// Real servers whose certificates expire: policy, real server, days left.
-    pub expiring: &'s [(String, String, u32)],
 }
 
 /// Everything that is wrong now; `before` is what was.
@@ -97,15 +82,6 @@ pub fn problems(seen: &Seen<'_>, before: &Problems) -> Problems {
     servers(seen, before, &mut all);
     floors(seen, &mut all);
     whole(seen, &mut all);
-    for (policy, real_server, days) in seen.expiring {
-        let problem = Problem {
-            kind: Kind::Certificate,
-            policy: Some(policy.clone()),
-            real_server: Some(real_server.clone()),
-            text: format!("the certificate of {real_server} of {policy} expires in {days} days"),
-        };
-        all.insert(format!("certificate {policy} {real_server}"), problem);
-    }
     all
 }
 
@@ -231,7 +207,7 @@ checks: [{ tcp: { port: 80 } }]
         policies: &Policies,
         before: &Problems,
     ) -> Problems {
-        problems(&Seen { view, report, policies, expiring: &[] }, before)
+        problems(&Seen { view, report, policies }, before)
     }
 
     #[test]

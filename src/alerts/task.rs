@@ -151,7 +151,7 @@ impl Alerting {
         let view = Arc::clone(&sources.views.borrow_and_update());
         let report = Arc::clone(&sources.reports.borrow_and_update());
         let policies = sources.policies.borrow_and_update().clone();
-        let seen = Seen { view: &view, report: &report, policies: &policies, expiring: &[] };
+        let seen = Seen { view: &view, report: &report, policies: &policies };
         self.wrong = problems(&seen, &self.wrong);
         let mut of: HashMap<(Kind, Option<&str>), Vec<usize>> = HashMap::new();
         let mut each = vec![Problems::new(); self.told.len()];
