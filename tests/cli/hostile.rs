@@ -79,7 +79,7 @@ fn what_is_not_there_is_said_and_nothing_can_be_changed() {
     let daemon = Daemon::start(&scratch);
     daemon.wait_up(1);
     for (request, status) in [
-        ("GET / HTTP/1.1", "404"),
+        ("GET /nothing HTTP/1.1", "404"),
         ("GET /v1/nothing HTTP/1.1", "404"),
         ("POST /v1/status HTTP/1.1", "405"),
         ("DELETE /v1/plan-input HTTP/1.1", "405"),
