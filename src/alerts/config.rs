@@ -13,6 +13,8 @@ pub struct Alerts {
     pub receivers: Vec<Receiver>,
     /// All that match apply; a receiver named by two of them is told once.
     pub routes: Vec<Route>,
+    /// Certificates that end within so many days are a problem.
+    pub certificate_days: u32,
 }
 
 /// Somebody to tell.
@@ -175,6 +177,7 @@ mod tests {
                 route(&["shop-*", "till"], &[], &["shop", "all"]),
                 route(&["*"], &[Kind::Floor], &["ill"]),
             ],
+            certificate_days: 14,
         };
         for (kind, policy, told) in [
             (Kind::Down, Some("www"), vec![0]),

@@ -21,6 +21,8 @@ use crate::policy::source::{At, Report};
 const WAITS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// Messages an hour.
 const PER_HOUR: RangeInclusive<u32> = 1..=3600;
+/// How soon the end of a certificate may be told.
+const CERTIFICATE_DAYS: RangeInclusive<u32> = 0..=3650;
 /// The largest file with a password or a key, in bytes.
 const LARGEST_SECRET: u64 = 4096;
 
@@ -50,6 +52,11 @@ fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Alerts> {
     });
     let routes = fields
         .field("routes", report, |node, report| decode::entries(node, "routes", report, route));
+    let certificate_days = fields
+        .field("certificate_days", report, |node, report| {
+            decode::number(node, CERTIFICATE_DAYS, report)
+        })
+        .unwrap_or(14);
     fields.finish(&[(&["mail", "webhook", "command"], "in an entry of `receivers`")], report);
     if receivers.is_absent() {
         let help = "add `receivers:` with entries such as `- { name: ops, command: [/bin/page] }`";
@@ -84,6 +91,7 @@ fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Alerts> {
     Some(Alerts {
         receivers: receivers.into_iter().map(|it| it.value).collect(),
         routes: routes.into_iter().map(|it| route(it.value)).collect(),
+        certificate_days,
     })
 }
 

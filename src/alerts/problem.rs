@@ -4,10 +4,12 @@
 //! What is not known (a real server without a verdict) leaves what was known before.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::status::Policies;
+use crate::control::certificate::since_1970;
+use crate::control::status::{Policies, rfc3339};
 use crate::events::FloorState;
 use crate::health::Health;
 use crate::reconcile::driver::Report;
@@ -27,14 +29,23 @@ pub enum Kind {
     Reload,
     /// The table cannot be read, changed or recorded.
     Table,
+    /// The certificate of a real server ends soon.
+    Certificate,
     /// Somebody else's edits of the table were undone. It is over as soon as it is told.
     Drift,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Down, Self::Floor, Self::BlastLimit, Self::Reload, Self::Table, Self::Drift];
+    pub const ALL: [Self; 7] = [
+        Self::Down,
+        Self::Floor,
+        Self::BlastLimit,
+        Self::Reload,
+        Self::Table,
+        Self::Certificate,
+        Self::Drift,
+    ];
 
     /// Its name in settings and messages.
     pub fn name(self) -> &'static str {
@@ -44,6 +55,7 @@ impl Kind {
             Self::BlastLimit => "blast_limit",
             Self::Reload => "reload",
             Self::Table => "table",
+            Self::Certificate => "certificate",
             Self::Drift => "drift",
         }
     }
@@ -74,12 +86,15 @@ pub struct Seen<'s> {
     pub report: &'s Report,
     /// The last reload.
     pub policies: &'s Policies,
+    /// Certificates that end before this moment do so soon.
+    pub soon: SystemTime,
 }
 
 /// Everything that is wrong now; `before` is what was.
 pub fn problems(seen: &Seen<'_>, before: &Problems) -> Problems {
     let mut all = Problems::new();
     servers(seen, before, &mut all);
+    certificates(seen, before, &mut all);
     floors(seen, &mut all);
     whole(seen, &mut all);
     all
@@ -108,6 +123,32 @@ fn servers(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
                     };
                     all.insert(key(), problem);
                 }
+            }
+        }
+    }
+}
+
+fn certificates(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
+    for policy in &seen.view.policies.policies {
+        for server in &policy.real_servers {
+            let key = format!("certificate {} {}", policy.name, server.name);
+            let Some(ends) = seen.view.real_server(server).certificate_ends else {
+                // None was shown yet.
+                all.extend(before.get(&key).map(|problem| (key, problem.clone())));
+                continue;
+            };
+            if since_1970(ends) < seen.soon {
+                let ends = rfc3339(since_1970(ends));
+                let problem = Problem {
+                    kind: Kind::Certificate,
+                    policy: Some(policy.name.clone()),
+                    real_server: Some(server.name.clone()),
+                    text: format!(
+                        "the certificate of {} of {} ends at {ends}",
+                        server.name, policy.name
+                    ),
+                };
+                all.insert(key, problem);
             }
         }
     }
@@ -201,13 +242,35 @@ checks: [{ tcp: { port: 80 } }]
         HealthView::new(set(), health.map(verdict).to_vec())
     }
 
+    const SOON: u64 = 1_000_000;
+
+    #[test]
+    fn certificates_that_end_soon_are_wrong_until_another_one_is_shown() {
+        let (report, policies) = (Report::default(), Policies::default());
+        let mut now = Problems::new();
+        let told = "the certificate of 192.0.2.1 of www ends at 1970-01-12T13:46:39Z";
+        for (ends, expected) in [
+            (None, None),
+            (Some(SOON), None),
+            (Some(SOON - 1), Some(told)),
+            (None, Some(told)),
+            (Some(u64::MAX), None),
+        ] {
+            let mut view = view([Health::Up; 2]);
+            view.verdicts[0].certificate_ends = ends;
+            now = texts(&view, &report, &policies, &now);
+            assert_eq!(now.values().next().map(|it| it.text.as_str()), expected, "{ends:?}");
+        }
+    }
+
     fn texts(
         view: &HealthView,
         report: &Report,
         policies: &Policies,
         before: &Problems,
     ) -> Problems {
-        problems(&Seen { view, report, policies }, before)
+        let soon = since_1970(SOON);
+        problems(&Seen { view, report, policies, soon }, before)
     }
 
     #[test]

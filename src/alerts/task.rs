@@ -25,6 +25,8 @@ use crate::reconcile::driver::Report;
 use crate::reconcile::view::HealthView;
 use crate::record::{Record, RecordError};
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the task looks at.
 #[derive(Debug)]
 pub struct Sources {
@@ -151,7 +153,8 @@ impl Alerting {
         let view = Arc::clone(&sources.views.borrow_and_update());
         let report = Arc::clone(&sources.reports.borrow_and_update());
         let policies = sources.policies.borrow_and_update().clone();
-        let seen = Seen { view: &view, report: &report, policies: &policies };
+        let soon = wall() + DAY * self.alerts.certificate_days;
+        let seen = Seen { view: &view, report: &report, policies: &policies, soon };
         self.wrong = problems(&seen, &self.wrong);
         let mut of: HashMap<(Kind, Option<&str>), Vec<usize>> = HashMap::new();
         let mut each = vec![Problems::new(); self.told.len()];

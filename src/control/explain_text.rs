@@ -72,6 +72,9 @@ fn check_lines(text: &mut String, check: &CheckExplained) {
     if let Some(advice) = &status.advice {
         line(text, "advice", &advice.to_string());
     }
+    if let Some(certificate) = &status.certificate {
+        line(text, "TLS", &certificate.to_string());
+    }
     line(text, "next", &check.next);
     let (rise, fall, interval) = (check.rise, check.fall, check.interval);
     line(text, "asked", &format!("every {interval} s at most; rise {rise}, fall {fall}"));

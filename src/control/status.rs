@@ -24,6 +24,7 @@ use crate::reconcile::view::{HealthView, Quorum};
 use crate::tuning::Tuning;
 
 use super::advising::{AdviceStatus, AdvisorStatus};
+use super::certificate::CertificateStatus;
 use super::holding::{AlarmStatus, DampingStatus};
 
 /// Everything.
@@ -265,6 +266,9 @@ pub struct CheckStatus {
     /// What its answers advise, where it is listened to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<AdviceStatus>,
+    /// The certificate that was shown last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateStatus>,
 }
 
 /// What does not change while the daemon runs.
@@ -593,6 +597,7 @@ impl Moment<'_> {
             held: self.view.verdict(id).held,
             damping: DampingStatus::of(slot, self.snapshot.now),
             advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
+            certificate: slot.certificate_ends.map(|ends| CertificateStatus::new(ends, self.wall)),
         }
     }
 

@@ -93,6 +93,7 @@ pub struct Engine {
     /// When advice expires, and whose.
     expiring: BTreeSet<(Instant, u32)>,
     news: Option<(TargetId, News)>,
+    renewed: bool,
     /// Of an earlier run; used up by the first policies.
     recalled: Recalled,
     latencies: Latencies,
@@ -115,6 +116,7 @@ impl Engine {
             limit_event: None,
             expiring: BTreeSet::new(),
             news: None,
+            renewed: false,
             recalled: Recalled::default(),
             latencies: Latencies::default(),
         }
@@ -280,6 +282,9 @@ impl Engine {
             self.latencies.count(index, outcome.phases.ended);
         }
         let change = outcome.and_then(|mut outcome| {
+            if let Some(ends) = outcome.certificate_ends {
+                self.renewed |= slot.certificate_ends.replace(ends) != Some(ends);
+            }
             let before = slot.expires();
             let news = slot.listen(&mut outcome, target, now);
             self.news = (news != News::default()).then_some((TargetId(index), news));
@@ -332,6 +337,11 @@ impl Engine {
     /// What the last outcome said of advice, unless that is nothing new.
     pub fn take_news(&mut self) -> Option<(TargetId, News)> {
         self.news.take()
+    }
+
+    /// Whether another certificate was shown than before, since this was asked last.
+    pub fn take_renewed(&mut self) -> bool {
+        std::mem::take(&mut self.renewed)
     }
 
     /// When [`Self::expire`] has something to do.

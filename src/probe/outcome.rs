@@ -23,6 +23,9 @@ pub struct Outcome {
     /// as it is shown.
     #[serde(skip)]
     pub advice: Option<Box<Heard>>,
+    /// The end of validity of the certificate that was shown, in seconds since 1970. Likewise.
+    #[serde(skip)]
+    pub certificate_ends: Option<u64>,
 }
 
 /// Why a probe ended as it did. Bounded, so that it can label a metric.
@@ -164,7 +167,8 @@ pub struct Phases {
 impl Outcome {
     /// An outcome whose kind follows from its reason.
     pub fn new(reason: Reason, detail: impl Into<String>, phases: Phases) -> Self {
-        Self { kind: reason.kind(), reason, detail: detail.into(), phases, advice: None }
+        let (kind, detail) = (reason.kind(), detail.into());
+        Self { kind, reason, detail, phases, advice: None, certificate_ends: None }
     }
 }
 

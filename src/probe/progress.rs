@@ -50,6 +50,8 @@ pub(super) struct Progress {
     /// What is waited for, where the check says so.
     awaited: Mutex<Option<(Reason, &'static str)>>,
     advice: Mutex<Option<Heard>>,
+    /// The end of a certificate in seconds since 1970; 0 until one is shown.
+    certificate_ends: AtomicU64,
 }
 
 /// A moment, in nanoseconds from the start plus one; 0 until it comes.
@@ -78,6 +80,7 @@ impl Progress {
             promised: AtomicU64::new(0),
             awaited: Mutex::new(None),
             advice: Mutex::new(None),
+            certificate_ends: AtomicU64::new(0),
         }
     }
 
@@ -104,8 +107,10 @@ impl Progress {
         self.connected.get().is_some()
     }
 
-    pub(super) fn mark_tls(&self) {
+    /// The TLS session is made, with a certificate that ends then, in seconds since 1970.
+    pub(super) fn mark_tls(&self, certificate_ends: Option<u64>) {
         self.tls.set(self.start.elapsed());
+        self.certificate_ends.store(certificate_ends.unwrap_or(0), Relaxed);
     }
 
     pub(super) fn mark_first_byte(&self) {
@@ -153,7 +158,12 @@ impl Progress {
             ended: self.start.elapsed(),
         };
         let heard = self.advice.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Outcome { advice: heard.map(Box::new), ..Outcome::new(reason, detail, phases) }
+        let certificate_ends = Some(self.certificate_ends.load(Relaxed)).filter(|ends| *ends > 0);
+        Outcome {
+            advice: heard.map(Box::new),
+            certificate_ends,
+            ..Outcome::new(reason, detail, phases)
+        }
     }
 
     /// What to say when the deadline strikes now.

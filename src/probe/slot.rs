@@ -29,6 +29,8 @@ pub struct Slot {
     pub tally: Tally,
     /// What it advises, where it was asked for that. It outlives no process.
     pub advising: Option<Box<Advising>>,
+    /// When the certificate ends that it showed last, in seconds since 1970. Likewise.
+    pub certificate_ends: Option<u64>,
     older: Older,
     pub(super) reason: Option<Arc<str>>,
     pub(super) due: Instant,
@@ -53,6 +55,7 @@ impl Slot {
             flaps: None,
             tally: Tally::default(),
             advising: None,
+            certificate_ends: None,
             older: Older::default(),
             reason: None,
             due,
@@ -71,7 +74,12 @@ impl Slot {
             None => reason,
         };
         let advice = self.advising.as_ref().and_then(|advising| advising.advice());
-        Verdict { since: Some(self.state.since), advice, ..Verdict::of(self.state.health, reason) }
+        Verdict {
+            since: Some(self.state.since),
+            advice,
+            certificate_ends: self.certificate_ends,
+            ..Verdict::of(self.state.health, reason)
+        }
     }
 
     /// The last five outcomes, the newest first.

@@ -168,9 +168,10 @@ pub(super) async fn handshake(
         .connect(name, stream)
         .await
         .map_err(|error| explain(&error, &tls.verify, alpn))?;
-    progress.mark_tls();
+    let ends = certificate_ends(&session);
+    progress.mark_tls(ends);
     if let Some(min_days) = tls.min_days {
-        judge_expiry(leaf(&session), min_days, UnixTime::now())?;
+        judge_expiry(ends, min_days, UnixTime::now())?;
     }
     Ok(session)
 }
@@ -191,15 +192,14 @@ pub(super) async fn ask(
         Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
         _ => "TLS",
     };
-    let lasts = leaf(&session).and_then(|leaf| not_after(leaf));
-    Ok(match lasts {
+    Ok(match certificate_ends(&session) {
         Some(end) => format!("{version}, {}", lasting(end, UnixTime::now())),
         None => version.to_owned(),
     })
 }
 
-fn leaf(session: &TlsStream<TcpStream>) -> Option<&CertificateDer<'static>> {
-    session.get_ref().1.peer_certificates().and_then(<[_]>::first)
+fn certificate_ends(session: &TlsStream<TcpStream>) -> Option<u64> {
+    not_after(session.get_ref().1.peer_certificates()?.first()?)
 }
 
 /// How long a certificate lasts that ends at `end`, in seconds since 1970.
@@ -236,12 +236,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn judge_expiry(
-    leaf: Option<&CertificateDer<'_>>,
-    min_days: u32,
-    now: UnixTime,
-) -> Result<(), Failure> {
-    let Some(not_after) = leaf.and_then(|leaf| not_after(leaf)) else {
+fn judge_expiry(ends: Option<u64>, min_days: u32, now: UnixTime) -> Result<(), Failure> {
+    let Some(not_after) = ends else {
         let detail = "the certificate has no readable end of validity, which min_days asks for";
         return Err(Failure::new(Reason::Certificate, detail));
     };

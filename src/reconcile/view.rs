@@ -50,6 +50,8 @@ pub struct Verdict {
     pub held: Option<Health>,
     /// What the real server itself asked for, unless that is stale.
     pub advice: Option<Advice>,
+    /// When the certificate ends that it showed last, in seconds since 1970.
+    pub certificate_ends: Option<u64>,
 }
 
 impl Verdict {
@@ -83,7 +85,8 @@ impl HealthView {
 
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
-    /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it.
+    /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it,
+    /// the certificate the one that ends first.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let combined = |health: fn(&Verdict) -> Health| {
@@ -119,7 +122,8 @@ impl HealthView {
         };
         let asked = real_server.asked().map(|target| self.verdict(target));
         let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
-        Verdict { health, reason, since, held, advice }
+        let certificate_ends = verdicts().filter_map(|one| one.certificate_ends).min();
+        Verdict { health, reason, since, held, advice, certificate_ends }
     }
 
     /// How far a real server is from what it needs, unless it needs all its checks.

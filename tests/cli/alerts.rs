@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::backend::Backend;
 use crate::daemon::Daemon;
 use crate::scratch::{DEADLINE, Scratch, finish, pointsman, within};
+use crate::tls_backend::{TlsBackend, tls_policy};
 
 /// A server that takes what it is told, until the test ends.
 struct Post {
@@ -270,5 +271,43 @@ fn a_daemon_runs_a_command_without_privileges() {
             assert_eq!(set, "0000000000000000", "{told}");
         }
     }
+    daemon.stop();
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_told_and_so_is_its_renewal() {
+    let backends = [TlsBackend::lasting(10), TlsBackend::lasting(90)];
+    let web = Post::web();
+    let chat = format!(
+        "  - {{ name: chat, webhook: {{ url: 'http://{}/' }}, wait: 0s, interval: 0s }}\n",
+        web.address
+    );
+    let office = Office::new(&[], &chat);
+    office.scratch.write("www.yaml", &tls_policy(&backends));
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    let body = |request: String| -> Value {
+        serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let told = body(web.wait(1));
+    let [problem] = &told["problems"].as_array().unwrap()[..] else { panic!("{told:#}") };
+    let soon = backends[0].address.to_string();
+    assert_eq!((&problem["kind"], &problem["status"]), (&"certificate".into(), &"firing".into()));
+    assert_eq!(problem["real_server"], soon);
+    let text = problem["text"].as_str().unwrap();
+    assert!(text.starts_with(&format!("the certificate of {soon} of www ends at 20")), "{text}");
+    let explained = office.scratch.order(&["explain", "www", &soon]).exit(0).stdout;
+    let end = text.rsplit(' ').next().unwrap();
+    assert!(
+        explained.contains(&format!("the certificate ends at {end}, in 9days 23h")),
+        "{explained}"
+    );
+
+    backends[0].renew(90);
+    let told = body(web.wait(2));
+    assert_eq!(
+        (&told["status"], &told["problems"][0]["real_server"]),
+        (&"resolved".into(), &soon.into())
+    );
     daemon.stop();
 }

@@ -23,6 +23,7 @@ mod scratch;
 mod settings;
 mod status;
 mod systemd;
+mod tls_backend;
 mod top;
 mod usage;
 mod verdicts;

@@ -8,6 +8,9 @@ mod daemon;
 #[path = "../cli/scratch.rs"]
 #[expect(dead_code, reason = "shared with the tests of the command line")]
 mod scratch;
+#[path = "../cli/tls_backend.rs"]
+#[expect(dead_code, reason = "shared with the tests of the command line")]
+mod tls_backend;
 
 mod access;
 mod hostile;

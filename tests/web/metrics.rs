@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use crate::backend::Backend;
 use crate::http::{Answer, get, request, start};
 use crate::scratch::{DEADLINE, Scratch, VIP, policy, within};
+use crate::tls_backend::{TlsBackend, tls_policy};
 
 /// The value of a series, written as it is on the page without the value.
 fn value(page: &str, series: &str) -> Option<f64> {
@@ -232,4 +233,22 @@ fn alerts_and_dashboard_name_metrics_that_are() {
     assert!(dashboard["panels"].as_array().unwrap().len() > 3);
     promtool(&["check", "rules", "contrib/prometheus/alerts.yml"], "");
     promtool(&["test", "rules", "contrib/prometheus/alerts_test.yml"], "");
+}
+
+#[test]
+fn certificates_say_when_they_end() {
+    let backends = [TlsBackend::lasting(10)];
+    let scratch = Scratch::new();
+    scratch.write("www.yaml", &tls_policy(&backends));
+    let (_daemon, address) = start(&scratch, &[]);
+    let series = format!(
+        "pointsman_certificate_expiry_timestamp_seconds{{policy=\"www\",real_server=\"{}\",\
+         address=\"127.0.0.1\",check=\"tls\"}}",
+        backends[0].address
+    );
+    let in_days = |ends: f64| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        ((ends - now) / 86_400.0).round()
+    };
+    wait(address, &series, |it| it.map(in_days) == Some(10.0));
 }

@@ -106,6 +106,14 @@ fn checks(source: &Source<'_>, page: &mut Page) {
             Health::Unknown => {}
         }
     }
+    let help = "When the certificate ends that was shown last, in seconds since 1970";
+    let name = "pointsman_certificate_expiry_timestamp_seconds";
+    let mut family = page.family(Kind::Gauge, name, help);
+    for (labels, slot) in &all {
+        if let Some(ends) = slot.certificate_ends {
+            family.sample(labels, ends);
+        }
+    }
     let help = "Probes that ended for this reason; `ok` passed";
     let mut family = page.family(Kind::Counter, "pointsman_probes", help);
     for (labels, slot) in &all {
