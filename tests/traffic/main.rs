@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod advice;
 mod client;
 mod clock;
 mod cut;
@@ -17,6 +18,7 @@ mod doctor;
 mod edits;
 mod failures;
 mod families;
+mod flapping;
 mod hands;
 mod held;
 mod leaving;
@@ -71,6 +73,8 @@ in_guests! {
     own_cable_pulled: held::own_cable_pulled;
     released_by_hand: held::released;
     known_down_over_a_restart: held::known_down;
+    weights_from_the_servers: advice::weights_from_the_servers;
+    flapping_under_load: flapping::is_held_down;
     overrides_under_load: overrides::by_an_operator;
     half_a_file_under_load: cut::cut_in_half;
     sorry_server_answers: limits::sorry_answers;

@@ -1,0 +1,98 @@
+//! What real servers ask for themselves, under load: less, nothing, all again, and silence. No
+//! request fails by it, and no word brings in who is down.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use pointsman::ipvs::netns::enter_netns;
+
+use crate::clock::PATIENCE;
+use crate::daemon::{Daemon, Policies, policy, until_status};
+use crate::observer::{Lines, services};
+use crate::server::{Mode, RealServer};
+use crate::site::{Site, VIP1};
+
+const KEY: [&str; 1] = ["tcp://202.96.128.166:80"];
+const PORT: u16 = 9000;
+
+/// A program beside a real server that says a line to whoever connects.
+struct Agent(Arc<Mutex<&'static str>>);
+
+impl Agent {
+    fn beside(server: &RealServer) -> Self {
+        let words = Arc::new(Mutex::new("ready 100%"));
+        let said = Arc::clone(&words);
+        let machine = server.name().to_owned();
+        thread::spawn(move || {
+            enter_netns(&machine).unwrap();
+            let listener = TcpListener::bind(("::", PORT)).unwrap();
+            for mut stream in listener.incoming().flatten() {
+                let line = *said.lock().unwrap();
+                let line = if line.is_empty() { String::new() } else { format!("{line}\n") };
+                // Whoever asked may have given up.
+                let _ = stream.write_all(line.as_bytes());
+            }
+        });
+        Self(words)
+    }
+
+    fn say(&self, words: &'static str) {
+        *self.0.lock().unwrap() = words;
+    }
+}
+
+pub(crate) fn weights_from_the_servers() {
+    let site = Site::new();
+    let all = site.addresses();
+    let agents: Vec<Agent> = site.servers.iter().map(Agent::beside).collect();
+    let text = policy(&KEY, "forwarding: direct\nweight: 100\non_down: quiesce", &all, 80)
+        .replace("scheduler: rr", "scheduler: wrr")
+        + "  - agent: { port: 9000 }\n    interval: 500ms\n    timeout: 400ms\n    expires: 2s\n";
+    let policies = Policies::new("www.yaml", &text);
+    let daemon = Daemon::start(&policies, &[]);
+    let table = |first: u32, second: u32| -> Lines {
+        let weights = [first, second, 100, 100];
+        let row = |(address, weight): (&&str, u32)| format!("{address}:80 weight {weight} direct");
+        services(&KEY, "wrr", &all.iter().zip(weights).map(row).collect::<Vec<_>>())
+    };
+    site.table.until_exactly("all in", PATIENCE, &table(100, 100));
+    let traffic = site.traffic(&[&format!("{VIP1}:80")]);
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+
+    agents[0].say("20%");
+    site.table.until_exactly("one asks for less", PATIENCE, &table(20, 100));
+    traffic.carry_on(200);
+    agents[1].say("drain");
+    site.table.until_exactly("another one for nothing", PATIENCE, &table(20, 0));
+    let shown = until_status("status says who asked", |status| {
+        status.services[0].destinations[1].why.contains("the real server asks for drain")
+    });
+    assert!(shown.degraded.is_empty(), "{:?}", shown.degraded);
+    let weight = shown.services[0].destinations[0].weight.as_ref().unwrap();
+    println!("  {} configured, {} advised", weight.configured, weight.advised.as_ref().unwrap());
+    traffic.carry_on(100);
+    agents[1].say("ready 100%");
+    site.table.until_exactly("it is ready again", PATIENCE, &table(20, 100));
+    traffic.hears(&["rs233"]);
+
+    // An agent that falls silent is believed for a while, and then has no part in it.
+    agents[0].say("");
+    site.table.until_exactly("its word has expired", PATIENCE, &table(100, 100));
+    traffic.hears(&["rs232"]);
+    let requests = traffic.stop();
+    site.assert_none_failed(&requests, |_| false);
+
+    // Praise is no verdict.
+    site.servers[2].turn(Mode::Unavailable);
+    let down = format!("{} {}:80 weight 0 direct", KEY[0], all[2]);
+    site.table.until("down is down", PATIENCE, |lines| lines.contains(&down));
+    agents[2].say("up ready 100%");
+    until_status("it has said so", |status| {
+        let advisors = status.real_servers[2].advisors.iter();
+        advisors.flat_map(|it| &it.advice).any(|it| it.to_string().contains("up"))
+    });
+    assert!(site.table.lines().contains(&down), "its agent brought it in");
+    drop(daemon);
+}
