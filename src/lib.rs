@@ -20,6 +20,7 @@ pub mod alerts;
 pub mod bounded_file;
 pub mod cli;
 pub mod control;
+mod count;
 pub mod daemon;
 pub mod doctor;
 pub mod events;

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::args::{Check, Output};
-use super::open::{complain_of, count};
+use super::open::complain_of;
 use super::{Exit, Failure, answer, json};
+use crate::count::count;
 use crate::policy::load::load_paths;
 use crate::policy::problem::{Problem, sort};
 
@@ -38,15 +39,11 @@ pub(super) fn check(args: &Check, in_settings: Vec<Problem>) -> Result<Exit, Fai
             if valid {
                 answer(&format!(
                     "ok: {}, {}\n",
-                    policies_of(policies),
+                    count(policies, "policy"),
                     count(lints.len(), "lint")
                 ))?;
             }
         }
     }
     Ok(if valid { Exit::Done } else { Exit::Usage })
-}
-
-fn policies_of(number: usize) -> String {
-    format!("{number} {}", if number == 1 { "policy" } else { "policies" })
 }

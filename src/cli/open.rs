@@ -65,11 +65,6 @@ pub(super) fn scope_of(table: Table, netns: Option<&str>) -> Scope {
     }
 }
 
-/// `1 problem`, `2 problems`.
-pub(super) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 /// Where alerts are configured by default.
 const ALERTS_FILE: &str = "/etc/pointsman/alerts.yaml";
 

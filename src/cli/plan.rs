@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::args::{Assume, Output, Plan as Args, Table};
-use super::open::{self, count};
+use super::open;
 use super::{Exit, Failure, answer, colour, complain, json, runtime};
 use crate::control::PlanInput;
 use crate::control::client::{self, ClientError};
 use crate::control::overrides::{OverrideStatus, list};
+use crate::count::count;
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::Ipvs;
 use crate::ipvs::memory::Memory;

@@ -1,10 +1,10 @@
 //! `pointsman release`: the failures are real, whatever the blast-radius limit suspects.
 
 use super::args::{Output, Release as Args};
-use super::open::count;
 use super::{Exit, Failure, acts_for, answer, json, runtime};
 use crate::control::client;
 use crate::control::{Release, Released};
+use crate::count::count;
 
 pub(super) fn release(args: &Args) -> Result<Exit, Failure> {
     let order = Release { acts_for: acts_for() };

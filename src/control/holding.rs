@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::status::seconds;
+use crate::count::count;
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::Slot;
 
@@ -65,7 +66,7 @@ impl fmt::Display for DampingStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(left) = self.held_for else { return Ok(()) };
         let left = humantime::format_duration(Duration::from_secs(left.ceil() as u64));
-        let ending = if self.holds == 1 { "" } else { "s" };
-        write!(f, "; held down by flap damping for {left} more ({} hold{ending})", self.holds)
+        let holds = count(self.holds as usize, "hold");
+        write!(f, "; held down by flap damping for {left} more ({holds})")
     }
 }

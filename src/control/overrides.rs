@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::{align, row};
 use super::status::rfc3339;
+use crate::count::count;
 use crate::operator::overriding::Done;
 use crate::policy::model::{Policy, PolicySet};
 use crate::reconcile::overrides::{Action, Override, Overrides, is_declared};
@@ -224,10 +225,7 @@ fn instead(before: &Override, now: &OverrideStatus) -> String {
 
 /// What happens to the real server's destinations.
 fn effect(now: &OverrideStatus, policy: &Policy) -> String {
-    let services = match policy.services.len() {
-        1 => "1 virtual service".to_owned(),
-        many => format!("{many} virtual services"),
-    };
+    let services = count(policy.services.len(), "virtual service");
     let name = format!("{} of {}", now.real_server, policy.name);
     match (now.action.as_str(), now.weight) {
         ("drain", _) => {

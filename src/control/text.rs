@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::overrides::OverrideStatus;
 use super::status::{DestinationStatus, ServiceStatus, Status};
+use crate::count::count;
 use crate::health::Health;
 
 const HEADINGS: [&str; 8] =
@@ -62,7 +63,7 @@ fn head(text: &mut String, status: &Status, colour: bool) {
         "probes",
         &format!(
             "{}, {} started, {} in flight",
-            plural(probes.targets, "target"),
+            count(probes.targets, "target"),
             probes.started,
             probes.in_flight
         ),
@@ -72,7 +73,7 @@ fn head(text: &mut String, status: &Status, colour: bool) {
 /// `ok: 4 real servers up`, or what needs an operator.
 fn state(status: &Status, colour: bool) -> String {
     let (code, text) = match status.degraded.as_slice() {
-        [] => (32, format!("ok: {} up", plural(status.count(Health::Up), "real server"))),
+        [] => (32, format!("ok: {} up", count(status.count(Health::Up), "real server"))),
         troubles => (31, format!("DEGRADED: {}", troubles.join("; "))),
     };
     let unknown = match status.count(Health::Unknown) {
@@ -84,16 +85,15 @@ fn state(status: &Status, colour: bool) -> String {
 
 fn policy_lines(text: &mut String, status: &Status) {
     let policies = &status.policies;
-    let noun = if policies.count == 1 { "policy" } else { "policies" };
     line(
         text,
         "policies",
         &format!(
-            "{} {noun} from {}, in force since {}, {}",
-            policies.count,
+            "{} from {}, in force since {}, {}",
+            count(policies.count, "policy"),
             policies.path,
             policies.loaded,
-            plural(policies.reloads, "reload")
+            count(policies.reloads, "reload")
         ),
     );
     if let Some(refused) = &policies.refused {
@@ -124,8 +124,8 @@ fn table_lines(text: &mut String, status: &Status) {
         "table",
         &format!(
             "{read}, {}, {}, {} refused",
-            plural(table.changes, "change"),
-            plural(table.drift_repaired, "repair"),
+            count(table.changes, "change"),
+            count(table.drift_repaired, "repair"),
             table.refused
         ),
     );
@@ -206,12 +206,6 @@ fn code(health: Health) -> u8 {
 
 fn line(text: &mut String, title: &str, content: &str) {
     let _ = writeln!(text, "{}", format!("{title:<10} {content}").trim_end());
-}
-
-/// `1 change`, `2 changes`.
-pub(crate) fn plural<N: std::fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
-    let ending = if number == N::from(1) { "" } else { "s" };
-    format!("{number} {noun}{ending}")
 }
 
 /// `45s`, `12m 3s`, `3h 20m`, `5days 2h`: the two largest units.

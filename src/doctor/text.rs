@@ -1,5 +1,6 @@
 //! Findings as text for people. Pure; deterministic.
 
+use crate::count::count as counted;
 use std::fmt::Write as _;
 
 use super::finding::{Finding, Machine, Severity};
@@ -100,9 +101,7 @@ fn summary(findings: &[Finding]) -> String {
         [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];
     let parts = parts.map(|(severity, noun)| (count(severity), noun));
     let wrong = parts.iter().filter(|(count, _)| *count > 0);
-    let wrong: Vec<_> = wrong
-        .map(|(count, noun)| format!("{count} {noun}{}", if *count == 1 { "" } else { "s" }))
-        .collect();
+    let wrong: Vec<_> = wrong.map(|(count, noun)| counted(*count, noun)).collect();
     let well = count(Severity::Ok);
     match wrong.is_empty() {
         true => format!("ok: {well} of {well} as they should be"),

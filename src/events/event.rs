@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::count::count;
 use crate::health::Health;
 
 /// What happened when.
@@ -265,12 +266,14 @@ impl fmt::Display for What {
             Self::Trouble { reason } => f.write_str(reason),
             Self::TroubleOver => f.write_str("the table can be read and recorded again"),
             Self::Reload { hash, policies, services, confirmed_by } => {
-                write!(f, "{policies} policies, {services} virtual services in force ({hash})")?;
+                let (policies, services) =
+                    (count(*policies, "policy"), count(*services, "virtual service"));
+                write!(f, "{policies}, {services} in force ({hash})")?;
                 confirmed_by.as_ref().map_or(Ok(()), |by| write!(f, ", confirmed by {by}"))
             }
             Self::ReloadRefused { problems } => {
                 let first = problems.first().and_then(|problem| problem.lines().next());
-                write!(f, "{} problems: {}", problems.len(), first.unwrap_or_default())
+                write!(f, "{}: {}", count(problems.len(), "problem"), first.unwrap_or_default())
             }
             Self::ReloadHeld { hash, removal } => write!(f, "would remove {removal} ({hash})"),
             Self::HeldConfirmed { removal } => write!(f, "what was held may go: {removal}"),

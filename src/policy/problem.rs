@@ -3,6 +3,7 @@
 //! The public form of everything the stages find. Plain data that serialises, and its rendering
 //! for people. Problems never abort a stage: each one is collected and all are shown at once.
 
+use crate::count::count as counted;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -167,11 +168,7 @@ pub fn render_all(problems: &[Problem], colour: bool) -> String {
         out.push('\n');
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
-    let count = |number: usize, word: &str| match number {
-        0 => None,
-        1 => Some(format!("1 {word}")),
-        _ => Some(format!("{number} {word}s")),
-    };
+    let count = |number: usize, word| (number > 0).then(|| counted(number, word));
     let counts = [count(errors, "error"), count(problems.len() - errors, "lint")];
     out += &counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
     out.push('\n');

@@ -6,7 +6,8 @@ use ratatui::text::{Line, Span};
 use super::app::{App, Picture};
 use super::words::{clean, head, wrap_most};
 use crate::control::status::Status;
-use crate::control::text::{age, plural};
+use crate::control::text::age;
+use crate::count::count;
 use crate::health::Health;
 
 /// Columns of what a line is about.
@@ -74,7 +75,7 @@ impl Lines<'_> {
                 if troubles.is_empty() { "see ALARM".to_owned() } else { troubles.join("; ") };
             (format!("DEGRADED: {all}{unknown}"), palette.bad())
         } else {
-            let up = plural(status.count(Health::Up), "real server");
+            let up = count(status.count(Health::Up), "real server");
             (format!("OK: {up} up{unknown}"), palette.good())
         };
         self.add("state", &text, style, MOST_LINES);
@@ -98,7 +99,6 @@ impl Lines<'_> {
 
 fn policies(status: &Status) -> String {
     let policies = &status.policies;
-    let noun = if policies.count == 1 { "policy" } else { "policies" };
     let newer = match (&policies.refused, &policies.held) {
         (Some(refused), _) => format!("newer ones REFUSED at {}, ", refused.at),
         (None, Some(held)) => format!("newer ones HELD since {}, ", held.at),
@@ -106,13 +106,13 @@ fn policies(status: &Status) -> String {
     };
     let overrides = match status.overrides.len() {
         0 => String::new(),
-        some => format!(", {}", plural(some, "override")),
+        some => format!(", {}", count(some, "override")),
     };
     format!(
-        "{} {noun}{overrides}, {newer}in force since {}, {}",
-        policies.count,
+        "{}{overrides}, {newer}in force since {}, {}",
+        count(policies.count, "policy"),
         policies.loaded,
-        plural(policies.reloads, "reload")
+        count(policies.reloads, "reload")
     )
 }
 
@@ -125,8 +125,8 @@ fn table(status: &Status) -> String {
     };
     text += &format!(
         ", {}, {}, {} refused",
-        plural(table.changes, "change"),
-        plural(table.drift_repaired, "repair"),
+        count(table.changes, "change"),
+        count(table.drift_repaired, "repair"),
         table.refused
     );
     for (what, count) in [("pending", table.pending.len()), ("held", table.held.len())] {
@@ -140,6 +140,6 @@ fn table(status: &Status) -> String {
 fn probes(picture: &Picture) -> String {
     let probes = &picture.status.probes;
     let rate = picture.rate.map_or("-".to_owned(), |rate| format!("{rate:.1}"));
-    let targets = plural(probes.targets, "target");
+    let targets = count(probes.targets, "target");
     format!("{rate} a second, {targets}, {} in flight", probes.in_flight)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Finding, Severity, some};
+use crate::count::count;
 use crate::doctor::facts::{Daemon, OtherProcess};
 
 /// Programs that write to the table or take packets before it sees them, and how.
@@ -102,15 +103,11 @@ fn foreign(case: &Case<'_>) -> Option<Finding> {
         Finding::new(Severity::Note, ID, SUBJECT)
             .is(format!(
                 "has {} that no policy declares: {}",
-                services(foreign.len()),
+                count(foreign.len(), "virtual service"),
                 some(&foreign)
             ))
             .should("only what somebody looks after")
             .why("they are left alone, and nobody here probes their real servers")
             .run(case.facts.here("ipvsadm -Ln")),
     )
-}
-
-fn services(count: usize) -> String {
-    format!("{count} virtual service{}", if count == 1 { "" } else { "s" })
 }

@@ -1,6 +1,7 @@
 //! The daemon runs, is well, and can keep what it knows.
 
 use super::{Case, Finding, Severity};
+use crate::count::count;
 use crate::doctor::facts::{Daemon, DirectoryState};
 
 /// Programs that set the clock, by their names in `/proc/PID/comm`.
@@ -16,10 +17,9 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
 
 fn policies(case: &Case<'_>) -> Option<Finding> {
     let bad = case.facts.bad_policies.as_ref()?;
-    let noun = if bad.problems == 1 { "problem" } else { "problems" };
     Some(
         Finding::new(Severity::Error, "policies", "policies")
-            .is(format!("{} {noun} in {}", bad.problems, bad.path))
+            .is(format!("{} in {}", count(bad.problems, "problem"), bad.path))
             .should("policies that can be used")
             .why("the daemon does not start with them, and what they need here is not known")
             .run(format!("pointsman check {}", bad.path)),
