@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rustix::thread::CapabilitySet;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +39,7 @@ use crate::ipvs::Ipvs;
 use crate::notify::{self, Heart, Life, Notifier};
 use crate::operator::overriding::Overriding;
 use crate::policy::load::Loaded;
+use crate::privileges;
 use crate::probe::Prober;
 use crate::probe::engine::{Engine, Limits};
 use crate::probe::keeper::Keeper;
@@ -306,6 +308,7 @@ fn on_own_thread(
     let (alive, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     thread::Builder::new().name("reconciler".to_owned()).spawn(move || {
+        privileges::only(CapabilitySet::NET_ADMIN);
         go_first();
         runtime.block_on(heart.beat_beside(driver.run(views, refreshes, reports)));
         drop(alive);

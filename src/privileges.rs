@@ -1,7 +1,9 @@
-//! Gives up what the daemon does not need, for good.
+//! Gives up what the daemon does not need, for good, and lays down what it needs seldom.
 //!
 //! Capabilities belong to threads: all of this happens before the first other thread starts, which
-//! then has no more than the one that started it.
+//! then has no more than the one that started it. What parses data from outside runs with none
+//! that is worth having: the reconciler's thread alone holds the table's, and the others are taken
+//! up for single system calls.
 
 use std::io;
 
@@ -28,6 +30,12 @@ const NICE: u64 = 30;
 /// To run programs as another user, and to end them as that.
 pub const OF_PROGRAMS: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::KILL);
+
+/// What threads hold but do not use, except within [`with`].
+const LAID_DOWN: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID);
 
 /// What the daemon needs for these policies: the table, and what their checks take.
 ///
@@ -57,7 +65,8 @@ pub fn respect_permissions() -> io::Result<()> {
 }
 
 /// Keeps these capabilities, as far as they are there, and gives up all others, for this process
-/// and all that it starts; gives up, too, what setuid programs would grant, and that other
+/// and all that it starts. Most of those kept are laid down until [`with`] or [`only`] takes them
+/// up. Gives up, too, what setuid programs would grant, and that other
 /// processes of the same user look into this one's memory. What was kept.
 ///
 /// # Errors
@@ -73,11 +82,47 @@ pub fn keep(needed: CapabilitySet) -> io::Result<CapabilitySet> {
     }
     clear_ambient_capability_set()?;
     let kept = before.permitted.intersection(needed);
-    let inheritable = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?;
+    let (effective, inheritable) = (kept.difference(LAID_DOWN), CapabilitySet::empty());
+    set_capabilities(None, CapabilitySets { effective, permitted: kept, inheritable })?;
     set_no_new_privs(true)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(kept)
+}
+
+/// Takes these up for as long as something takes, as far as this thread holds them.
+pub fn with<T>(wanted: CapabilitySet, act: impl FnOnce() -> T) -> T {
+    let _taken = capabilities(None).ok().and_then(|before| Taken::up(wanted, before));
+    act()
+}
+
+/// Lays down again what was taken up.
+struct Taken(CapabilitySets);
+
+impl Taken {
+    /// `None` where nothing has to be taken up, or can be.
+    fn up(wanted: CapabilitySet, before: CapabilitySets) -> Option<Self> {
+        let effective = before.effective.union(wanted.intersection(before.permitted));
+        let is_more = effective != before.effective;
+        let taken = CapabilitySets { effective, ..before };
+        (is_more && set_capabilities(None, taken).is_ok()).then_some(Self(before))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        // Less than before is never refused.
+        let _ = set_capabilities(None, self.0);
+    }
+}
+
+/// Holds these and no others in this thread, as far as it had them. Without any the work fails
+/// later, and says why.
+pub fn only(wanted: CapabilitySet) {
+    let Ok(before) = capabilities(None) else { return };
+    let kept = wanted.intersection(before.permitted);
+    let inheritable = CapabilitySet::empty();
+    let _ =
+        set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable });
 }
 
 /// The names as in capabilities(7), for the log.

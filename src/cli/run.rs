@@ -60,8 +60,10 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
     let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
-    let mut table = open::table(args.common.ipvs)?;
-    permitted(table.as_mut())?;
+    let table = privileges::with(CapabilitySet::NET_ADMIN, || {
+        let mut table = open::table(args.common.ipvs)?;
+        permitted(table.as_mut()).map(|()| table)
+    })?;
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());

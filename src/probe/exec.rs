@@ -25,6 +25,7 @@ use super::progress::{Failure, Progress};
 use super::socket::kernel_words;
 use super::target::Target;
 use super::user::{self, User};
+use crate::privileges;
 
 /// As much of the output as is kept.
 const KEPT: usize = 4096;
@@ -113,7 +114,8 @@ fn start(
     let kept = output.try_clone().map_err(|error| director("making a pipe", &error))?;
     let twice = input.try_clone().map_err(|error| director("making a pipe", &error))?;
     command.stdin(Stdio::null()).stdout(input).stderr(twice);
-    let child = command.spawn().map_err(|error| not_started(&program, &user, &error))?;
+    let child = privileges::with(privileges::OF_PROGRAMS, || command.spawn())
+        .map_err(|error| not_started(&program, &user, &error))?;
     // Our copies of what it writes to are closed with this.
     drop(command);
     let group = Group::of(child, kept, runtime)

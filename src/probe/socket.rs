@@ -11,11 +11,13 @@ use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto};
+use rustix::thread::CapabilitySet;
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::outcome::Reason;
 use super::ports::Ports;
 use super::progress::Failure;
+use crate::privileges;
 
 /// How often a source port is drawn again when the one drawn is taken for this real server.
 const PORT_DRAWS: usize = 8;
@@ -129,7 +131,12 @@ fn open(kind: Kind, address: SocketAddr) -> Result<OwnedFd, Failure> {
         Kind::Echo => (SocketType::DGRAM, Some(icmp(address))),
         Kind::RawEcho => (SocketType::RAW, Some(icmp(address))),
     };
-    rustix::net::socket_with(family, of_type, flags, protocol).map_err(|errno| match errno {
+    let open = || rustix::net::socket_with(family, of_type, flags, protocol);
+    let opened = match kind {
+        Kind::RawEcho => privileges::with(CapabilitySet::NET_RAW, open),
+        Kind::Stream | Kind::Datagram | Kind::Echo => open(),
+    };
+    opened.map_err(|errno| match errno {
         Errno::AFNOSUPPORT => Failure::new(
             Reason::Route,
             format!("the director's kernel has no support for the family of {}", address.ip()),
@@ -160,7 +167,8 @@ fn bind_interface(socket: &OwnedFd, interface: &str) -> Result<(), Failure> {
 
 /// Marks what the socket sends (`SO_MARK`, socket(7)).
 fn set_mark(socket: &OwnedFd, mark: u32) -> Result<(), Failure> {
-    socket2::SockRef::from(socket).set_mark(mark).map_err(|error| {
+    let set = || socket2::SockRef::from(socket).set_mark(mark);
+    privileges::with(CapabilitySet::NET_ADMIN, set).map_err(|error| {
         match Errno::from_io_error(&error) {
             Some(Errno::PERM) => Failure::new(
                 Reason::Denied,

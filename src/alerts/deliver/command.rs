@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::alerts::message::{Message, Status};
+use crate::privileges;
 
 /// The user `nobody` and its group, who runs it when the daemon is root.
 const NOBODY: u32 = 65_534;
@@ -39,7 +40,8 @@ pub(super) async fn send(words: &[String], message: &Message) -> Result<(), Stri
     if rustix::process::geteuid().is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
-    let mut child = command.spawn().map_err(|error| match error.kind() {
+    let started = privileges::with(privileges::OF_PROGRAMS, || command.spawn());
+    let mut child = started.map_err(|error| match error.kind() {
         // Of the daemon that was started without a command in the alerts.
         io::ErrorKind::PermissionDenied => format!(
             "cannot start {program}: {error}; `nobody` must be able to run it, and the daemon must \
