@@ -13,6 +13,7 @@ mod scratch;
 mod tls_backend;
 
 mod access;
+mod browser;
 mod hostile;
 mod http;
 mod metrics;

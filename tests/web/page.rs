@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::backend::Backend;
+use crate::browser::Browser;
 use crate::http::{get, start};
 use crate::scratch::Scratch;
 
@@ -44,3 +47,118 @@ fn events_are_there_and_come() {
     assert_eq!(kinds[..2], ["started", "reload"]);
     assert!(kinds.contains(&"verdict") && kinds.contains(&"change"), "{kinds:?}");
 }
+
+/// The row of a destination, as an expression of JavaScript.
+fn row(of: &Backend) -> String {
+    format!(
+        "[...document.querySelectorAll('tr.server')].find(it => it.innerText.includes('{}'))",
+        of.address
+    )
+}
+
+#[test]
+fn people_see_what_is_wrong_as_it_happens() {
+    let Some(browser) = Browser::start() else { return };
+    let backends = [Backend::start(), Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &[]);
+    daemon.wait_up(3);
+    browser.open(&format!("http://{address}/"));
+    browser.wait("document.querySelectorAll('tr.server').length === 3");
+    browser.wait("document.getElementById('state').textContent === 'OK'");
+    browser.wait("document.querySelector('svg.spark polyline')");
+
+    // Without a reload: in words, not by colour alone.
+    backends[0].answer(503);
+    let down = row(&backends[0]);
+    browser.wait(&format!("{down}.innerText.match(/down[^]*status 503/)"));
+    browser.wait("document.getElementById('state').textContent === 'DEGRADED'");
+    browser
+        .wait("document.getElementById('degraded').innerText.includes('1 of 3 real servers down')");
+    browser.wait("document.getElementById('events').innerText.includes('up → down')");
+    browser.wait(&format!("{down}.querySelector('svg.spark circle')"));
+    browser.picture("light");
+
+    // By keyboard alone: only problems, a filter, who is explained, and away again.
+    browser.keys("p");
+    browser.wait("document.querySelectorAll('tr.server').length === 1");
+    browser.keys("p/");
+    browser.wait("document.activeElement.id === 'filter'");
+    browser.keys(&backends[1].address.port().to_string());
+    browser.wait("document.querySelectorAll('tr.server').length === 1");
+    browser.wait(&row(&backends[1]));
+    browser.keys("\u{e00c}");
+    browser.wait("document.querySelectorAll('tr.server').length === 3");
+    browser.keys("j\u{e007}");
+    browser.wait("document.getElementById('detail').open");
+    browser.wait(
+        "document.getElementById('detail').innerText.includes('passes in a row bring it up')",
+    );
+    browser.wait("document.getElementById('detail').innerText.includes('status 503')");
+    browser.picture("explained");
+    browser.keys("\u{e00c}");
+    browser.wait("!document.getElementById('detail').open");
+
+    // A real server that leaves the policy leaves the page.
+    scratch.write("www.yaml", &crate::scratch::policy(crate::scratch::VIP, &backends[1..], 80));
+    browser.wait("document.querySelectorAll('tr.server').length === 2");
+    assert_eq!(browser.complaints(), [""; 0]);
+    daemon.stop();
+    browser
+        .wait("document.getElementById('lost').innerText.startsWith('No answer from pointsman')");
+}
+
+#[test]
+fn it_fits_a_phone_and_the_night() {
+    let Some(browser) = Browser::start() else { return };
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &[]);
+    daemon.wait_up(2);
+    backends[1].answer(500);
+    daemon.wait_up(1);
+    let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+    browser.devtools("Emulation.setDeviceMetricsOverride", &phone);
+    browser.open(&format!("http://{address}/"));
+    browser.wait("document.querySelectorAll('tr.server').length === 2");
+    let wide = browser.run("return document.documentElement.scrollWidth - innerWidth");
+    assert!(wide.as_i64().unwrap() <= 0, "it is {wide} pixels wider than the phone");
+    browser.picture("phone");
+
+    for scheme in ["light", "dark"] {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        browser.devtools("Emulation.setEmulatedMedia", &features);
+        // WCAG 2.1, 1.4.3: 4.5 to 1.
+        let weak = browser.run(CONTRAST);
+        assert_eq!(weak, json!([]), "hard to read in the {scheme}");
+    }
+    browser.picture("dark");
+    browser.keys("t");
+    browser.wait("document.documentElement.dataset.theme === 'light'");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+/// Texts whose contrast to what is behind them is too weak.
+const CONTRAST: &str = r"
+const channels = colour => colour.match(/[\d.]+/g).map(Number);
+const light = colour => {
+  const [r, g, b] = channels(colour).map(it => it / 255)
+    .map(it => it <= 0.03928 ? it / 12.92 : ((it + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = element => {
+  for (let it = element; it; it = it.parentElement) {
+    const colour = getComputedStyle(it).backgroundColor;
+    const parts = channels(colour);
+    if (parts.length < 4 || parts[3] === 1) return colour;
+  }
+  return 'rgb(255, 255, 255)';
+};
+return [...document.querySelectorAll('body *')]
+  .filter(it => it.offsetParent && [...it.childNodes].some(child => child.nodeType === 3 && child.data.trim()))
+  .map(it => {
+    const [a, b] = [light(getComputedStyle(it).color), light(behind(it))].sort((a, b) => b - a);
+    return [it.textContent.slice(0, 40), (a + 0.05) / (b + 0.05)];
+  })
+  .filter(([, contrast]) => contrast < 4.5);
+";
