@@ -1,5 +1,6 @@
-# Installs, upgrades, removes and purges a package in a root of its own: this machine's with a layer
-# above it that takes all writes. It runs in a mount namespace of its own, so nothing is left.
+# Installs, upgrades, removes and purges a package in a clean Debian that has nothing but what every
+# Debian has, with a layer above it that shows all writes. It runs in a mount namespace of its own, so
+# nothing is left.
 #   package-root.sh SCRATCH OLD.deb NEW.deb
 scratch=$1 old=$2 new=$3
 
@@ -7,8 +8,13 @@ mount --make-rprivate /
 layers=$scratch/layers
 mkdir "$layers"
 mount -t tmpfs tmpfs "$layers"
-mkdir "$layers/upper" "$layers/work" "$layers/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
+mkdir "$layers/clean" "$layers/upper" "$layers/work" "$layers/root"
+sources=/etc/apt/sources.list.d/debian.sources
+[ -e "$sources" ] || sources=/etc/apt/sources.list
+release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+mmdebstrap --quiet --variant=apt --include=procps --mode=root "$release" "$layers/clean" "$sources" >&2
+mount -t overlay overlay \
+    -o "lowerdir=$layers/clean,upperdir=$layers/upper,workdir=$layers/work" "$layers/root"
 root=$layers/root
 mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
@@ -41,7 +47,7 @@ expect() {
     [ "$1" = "$2" ] || fail "expected '$1', found '$2'"
 }
 
-inside dpkg -i /tmp/old.deb
+inside apt-get install -q -y --no-install-recommends /tmp/old.deb
 expect "systemctl --system daemon-reload" "$(told)"
 [ ! -e "$root/etc/systemd/system/multi-user.target.wants/pointsman.service" ] || fail "it is enabled"
 depends=$(inside dpkg-query -W -f '${Depends}' pointsman)
@@ -64,9 +70,11 @@ named=$(zcat "$root/usr/share/man/man8/pointsman.8.gz" | cat - "$root/etc/points
 for path in $named; do
     [ -e "$root/$path" ] || fail "the documentation names $path"
 done
-[ ! -x "$root/usr/bin/man" ] || inside man -w pointsman pointsman-plan
-! command -v systemd-analyze >/dev/null ||
-    inside systemd-analyze verify --man=no --recursive-errors=no pointsman.service
+for page in pointsman pointsman-plan; do
+    MANPATH=$root/usr/share/man man -w "$page"
+done
+systemd-analyze verify --root="$root" --man=no --recursive-errors=no \
+    /usr/lib/systemd/system/pointsman.service
 mkdir -p "$root/var/lib/private/pointsman"
 ln -s private/pointsman "$root/var/lib/pointsman"
 touch "$root/var/lib/private/pointsman/owned.json"
