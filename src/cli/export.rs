@@ -10,9 +10,11 @@ use crate::policy::export::export as make_export;
 
 pub(super) fn export(args: &Args) -> Result<Exit, Failure> {
     open::enter(args.netns.as_deref())?;
-    let table = table(args)?
+    let mut table = table(args)?
         .table()
         .map_err(|error| Failure::text(format!("cannot read the IPVS table: {error}")))?;
+    // What leads probes is the daemon's own, and made by it anew.
+    table.retain(|key, _| !key.is_private());
     if table.is_empty() {
         let hint = "`pointsman policy new` prints a policy to begin with";
         return Err(Failure::text(format!("the IPVS table is empty: {hint}")));

@@ -84,6 +84,11 @@ pub(super) async fn ask(
             (Err(failure), true) if failure.reason == Reason::Content => {}
             (judged, _) => return judged,
         }
+        let again = over_tcp((target.asked_at(), origin), check, &question, progress).await;
+        return again.map_err(|failure| Failure {
+            detail: format!("the answer was cut short, and over TCP: {}", failure.detail),
+            ..failure
+        });
     }
     over_tcp((target.asked_at(), origin), check, &question, progress).await
 }
@@ -187,8 +192,11 @@ pub fn plain(data: &str) -> String {
     if let Ok(address) = data.trim().parse::<IpAddr>() {
         return address.to_string();
     }
-    let word = |word: &str| word.trim_matches('"').trim_end_matches('.').to_lowercase();
-    data.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+    let word = |word: &str| match word {
+        "." => word.to_owned(),
+        _ => word.trim_end_matches('.').to_lowercase(),
+    };
+    data.replace('"', "").split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -202,6 +210,8 @@ mod tests {
             ("2001:DB8:0::1", "2001:db8::1"),
             ("10 Mail.Example.COM.", "10 mail.example.com"),
             ("\"v=spf1 -all\"", "v=spf1 -all"),
+            ("1 . alpn=\"h2,h3\"", "1 . alpn=h2,h3"),
+            ("0 issue \"ca.example.net\"", "0 issue ca.example.net"),
         ] {
             assert_eq!(plain(written), same);
         }

@@ -322,6 +322,11 @@ impl Engine {
         })
     }
 
+    /// Which target an attempt in flight is for; `None` for one that was abandoned.
+    pub fn owner(&self, id: ProbeId) -> Option<TargetId> {
+        self.in_flight.get(&id)?.1.map(TargetId)
+    }
+
     /// An operator says that what the blast-radius limit holds has really failed: what it held.
     pub fn release(&mut self) -> Option<Alarm> {
         let alarm = self.alarm();

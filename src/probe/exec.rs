@@ -19,8 +19,10 @@ use tokio::net::unix::pipe::Receiver;
 use super::advice::{Heard, Said};
 use super::dialogue::words;
 use super::errands::Errands;
+use super::file::ADDRESS;
 use super::group::Group;
 use super::outcome::Reason;
+use super::program;
 use super::progress::{Failure, Progress};
 use super::socket::kernel_words;
 use super::target::Target;
@@ -31,6 +33,8 @@ use crate::privileges;
 const KEPT: usize = 4096;
 /// As much of it as is read; a program that goes on writing is held up then.
 const MOST: usize = 1 << 20;
+/// What stands for the port in an argument.
+const PORT: &str = "{port}";
 /// Where programs that it calls are looked for, unless the policy says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -64,6 +68,7 @@ pub(super) async fn ask(
 ) -> Result<String, Failure> {
     progress.wait_for(Reason::Resources, "room to start the program");
     let (command, user) = (command(target, check), check.user.clone());
+    let command = command?;
     let runtime = tokio::runtime::Handle::current();
     let (mut group, output) = errands.run(move || start(command, user.as_deref(), runtime)).await?;
     progress.wait_for(Reason::HeadTimeout, "end of the program");
@@ -72,7 +77,7 @@ pub(super) async fn ask(
         tokio::select! {
             // Both are cancel-safe: a readiness is there again when it is asked for again.
             ended = group.ended() => break ended,
-            () = output.more() => {}
+            () = output.more() => progress.says(output.words()),
         }
     };
     let status = status.map_err(|error| director("waiting for the program", &error))?;
@@ -81,18 +86,26 @@ pub(super) async fn ask(
 }
 
 /// The program with its arguments and the facts of the target; nothing else of our environment.
-fn command(target: &Target, check: &ExecCheck) -> Command {
+fn command(target: &Target, check: &ExecCheck) -> Result<Command, Failure> {
     let address = target.address;
+    if address.port() == 0 && check.command.iter().any(|word| word.contains(PORT)) {
+        let detail = "there is no port to put in for `{port}`: give the check a `port`";
+        return Err(Failure::new(Reason::Setup, detail));
+    }
+    let port = address.port().to_string();
+    let word =
+        |word: &String| word.replace(ADDRESS, &address.ip().to_string()).replace(PORT, &port);
     let mut command = Command::new(check.program());
-    command.args(check.command.iter().skip(1)).env_clear().current_dir("/").process_group(0);
+    command.args(check.command.iter().skip(1).map(word));
+    command.env_clear().current_dir("/").process_group(0);
     command.env("PATH", PATH).envs(&check.environment);
     command.env("POINTSMAN_ADDRESS", address.ip().to_string());
     command.env("POINTSMAN_FAMILY", if address.is_ipv4() { "inet" } else { "inet6" });
     command.env("POINTSMAN_TIMEOUT_MS", target.timing.timeout.as_millis().to_string());
     if address.port() != 0 {
-        command.env("POINTSMAN_PORT", address.port().to_string());
+        command.env("POINTSMAN_PORT", port);
     }
-    command
+    Ok(command)
 }
 
 /// Blocks: looks up the user, forks and waits for the program to be loaded.
@@ -102,6 +115,9 @@ fn start(
     runtime: tokio::runtime::Handle,
 ) -> Result<(Group, OwnedFd), Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
+    if let Some(trouble) = program::trouble(&program) {
+        return Err(Failure::new(Reason::Setup, format!("`{program}` {trouble}")));
+    }
     let user = user::of(user)?;
     // With the user go the supplementary groups (std drops them together with root), and with root
     // its capabilities. Those of a daemon that is not root must not be handed on either; a kernel

@@ -24,7 +24,7 @@ pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: 
     let policy = users.shown(set, turned.target);
     let policy = policy.as_str();
     let policies = users.names(set, turned.target);
-    let address = target.address.to_string();
+    let address = target.place().to_string();
     if let Some(hold) = turned.hold {
         journal.tell(What::Flapping {
             policies: policies.clone(),
@@ -44,19 +44,27 @@ pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: 
     let hold = turned.hold.map(|hold| field::display(humantime::format_duration(hold)));
     if let (Some(hold), Some(flaps)) = (hold, &slot.flaps) {
         let (changes, holds) = (flaps.changes.len(), flaps.trips);
-        warn!(policy, real_server = %target.address, check, %hold, changes, holds, "flapping: held down, whatever passes");
+        warn!(policy, real_server = %target.place(), check, %hold, changes, holds, "flapping: held down, whatever passes");
     }
     match to {
         Health::Down if turned.was_held => {
-            warn!(policy, real_server = %target.address, check, reason, "held no more: it has not recovered with the others, and counts as down");
+            warn!(policy, real_server = %target.place(), check, reason, "held no more: it has not recovered with the others, and counts as down");
         }
         Health::Down => {
-            warn!(policy, real_server = %target.address, check, %from, %to, reason, "transition");
+            warn!(policy, real_server = %target.place(), check, %from, %to, reason, "transition");
         }
         _ => {
-            info!(policy, real_server = %target.address, check, %from, %to, reason, "transition")
+            info!(policy, real_server = %target.place(), check, %from, %to, reason, "transition")
         }
     }
+}
+
+/// The director could not ask; it is said once, until the target can be asked again.
+pub(super) fn inconclusive(engine: &Engine, users: &Users, id: TargetId, reason: &str) {
+    let set = engine.policies();
+    let target = set.target(id);
+    let (policy, check) = (users.shown(set, id), target.check.kind.name());
+    warn!(policy, real_server = %target.place(), check, reason, "inconclusive probe: the director could not ask; the verdict stays");
 }
 
 /// What is new of a target's advice. What comes of it is logged as a change of the table.
@@ -65,13 +73,13 @@ pub(super) fn advice(engine: &Engine, users: &Users, id: TargetId, news: &News) 
     let target = set.target(id);
     let (policy, check) = (users.shown(set, id), target.check.kind.name());
     if let Some(reason) = &news.trouble {
-        warn!(policy, real_server = %target.address, check, %reason, "no advice");
+        warn!(policy, real_server = %target.place(), check, %reason, "no advice");
     }
     if news.changed {
         let says = engine.slots()[id.0 as usize].advising.as_ref();
         let says = says.and_then(|advising| advising.spoken.as_ref());
         let says = says.map_or("nothing".to_owned(), |spoken| spoken.said.to_string());
-        debug!(policy, real_server = %target.address, check, says, "advice");
+        debug!(policy, real_server = %target.place(), check, says, "advice");
     }
 }
 
@@ -81,7 +89,7 @@ pub(super) fn expired(engine: &Engine, users: &Users, expired: &[TargetId]) {
     for id in expired {
         let target = set.target(*id);
         let (policy, check) = (users.shown(set, *id), target.check.kind.name());
-        warn!(policy, real_server = %target.address, check, "advice expired: it was not said again, and counts no more");
+        warn!(policy, real_server = %target.place(), check, "advice expired: it was not said again, and counts no more");
     }
 }
 

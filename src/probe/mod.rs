@@ -32,6 +32,7 @@ pub mod network;
 pub mod outcome;
 mod ports;
 mod postgresql;
+mod program;
 mod progress;
 mod proxy_protocol;
 mod redis;

@@ -50,6 +50,8 @@ pub(super) struct Progress {
     /// What is waited for, where the check says so.
     awaited: Mutex<Option<(Reason, &'static str)>>,
     advice: Mutex<Option<Heard>>,
+    /// What was said so far, where that tells more than how much it was.
+    said: Mutex<String>,
     /// The end of a certificate in seconds since 1970; 0 until one is shown.
     certificate_ends: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl Progress {
             promised: AtomicU64::new(0),
             awaited: Mutex::new(None),
             advice: Mutex::new(None),
+            said: Mutex::default(),
             certificate_ends: AtomicU64::new(0),
         }
     }
@@ -92,6 +95,11 @@ impl Progress {
     /// Names what is waited for from now on, and the reason if it does not come in time.
     pub(super) fn wait_for(&self, reason: Reason, what: &'static str) {
         *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some((reason, what));
+    }
+
+    /// What was said so far; a deadline quotes it.
+    pub(super) fn says(&self, words: String) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
     /// How much of `timeout` is left.
@@ -185,7 +193,8 @@ impl Progress {
         let Some(connected) = self.connected.get() else {
             // Datagrams are awaited without a connection.
             if let Some((reason, what)) = awaited {
-                return Failure::new(reason, format!("no {what} {within}{}", self.in_vain()));
+                let came = self.in_vain();
+                return Failure::new(reason, format!("no {what} {within}{came}{}", self.quote()));
             }
             return Failure::new(Reason::ConnectTimeout, format!("not connected {within}"));
         };
@@ -227,6 +236,12 @@ impl Progress {
             ),
         };
         Failure::new(Reason::HeadTimeout, detail)
+    }
+
+    /// `: connecting to db7`, or nothing.
+    fn quote(&self) -> String {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_empty() { String::new() } else { format!(": {said}") }
     }
 
     /// What came although it was not what was waited for.

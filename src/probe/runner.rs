@@ -22,7 +22,7 @@ use super::log;
 use super::outcome::Outcome;
 use crate::events::{Journal, What};
 use crate::health::OutcomeKind;
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, TargetId};
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::view::{Alarm, HealthView};
 use crate::tuning::{Tuning, changed, retuned};
@@ -81,8 +81,8 @@ pub struct Runner<P> {
     /// The policies that use each target, for the log.
     users: log::Users,
     journal: Journal,
-    /// Targets whose last attempt said nothing about them.
-    inconclusive: HashSet<SocketAddr>,
+    /// Targets of the set in force whose last attempt said nothing about them.
+    inconclusive: HashSet<TargetId>,
     /// What operators said, for the views.
     overrides: watch::Receiver<Arc<Overrides>>,
     tuning: Option<watch::Receiver<Tuning>>,
@@ -252,7 +252,9 @@ impl<P: Prober> Runner<P> {
         self.handles.remove(&id);
         if let Some(outcome) = &outcome {
             debug!(real_server = %address, kind = ?outcome.kind, detail = %outcome.detail, took = ?outcome.phases.ended, "probe");
-            self.note_inconclusive(address, outcome);
+            if let Some(target) = self.engine.owner(id) {
+                self.note_inconclusive(target, outcome);
+            }
         }
         let turned = self.engine.finish(id, outcome, now());
         if let Some(turned) = &turned {
@@ -269,15 +271,14 @@ impl<P: Prober> Runner<P> {
 
     /// Says once per target that the director could not ask, for the first few: ten thousand
     /// targets without a descriptor must not fill the log.
-    fn note_inconclusive(&mut self, address: SocketAddr, outcome: &Outcome) {
+    fn note_inconclusive(&mut self, target: TargetId, outcome: &Outcome) {
         if outcome.kind != OutcomeKind::Inconclusive {
-            if self.inconclusive.remove(&address) && self.inconclusive.is_empty() {
+            if self.inconclusive.remove(&target) && self.inconclusive.is_empty() {
                 info!("every probe is conclusive again");
             }
-        } else if self.inconclusive.insert(address)
-            && self.inconclusive.len() <= LOGGED_INCONCLUSIVE
+        } else if self.inconclusive.insert(target) && self.inconclusive.len() <= LOGGED_INCONCLUSIVE
         {
-            warn!(real_server = %address, reason = %outcome.detail, "inconclusive probe: the director could not ask; the verdict stays");
+            log::inconclusive(&self.engine, &self.users, target, &outcome.detail);
         }
     }
 

@@ -236,8 +236,9 @@ pub(super) fn not_sent(address: SocketAddr, errno: Errno) -> Failure {
 pub(super) fn answered(address: SocketAddr, error: &io::Error) -> Failure {
     let (reason, what) = match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED) => (Reason::Refused, format!("port {} is closed", address.port())),
-        Some(Errno::CONNRESET) => {
-            (Reason::Reset, "the connection was reset before it was made".to_owned())
+        // Closed by the other side in the moment it was made, it reads as a broken pipe (tcp_reset).
+        Some(Errno::CONNRESET | Errno::PIPE) => {
+            (Reason::Reset, "the connection was reset as soon as it was made".to_owned())
         }
         Some(Errno::TIMEDOUT) => {
             (Reason::ConnectTimeout, "the kernel gave up connecting".to_owned())
@@ -324,6 +325,7 @@ mod tests {
         for (errno, reason) in [
             (Errno::CONNREFUSED, Reason::Refused),
             (Errno::CONNRESET, Reason::Reset),
+            (Errno::PIPE, Reason::Reset),
             (Errno::TIMEDOUT, Reason::ConnectTimeout),
             (Errno::HOSTUNREACH, Reason::Unreachable),
             (Errno::NETUNREACH, Reason::Unreachable),

@@ -37,6 +37,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Where it is, for people.
+    pub fn place(&self) -> Place {
+        Place(self.address)
+    }
+
     /// Names the question and the address, whatever the timing: equal for two targets exactly when
     /// [`Self::asks_the_same`] holds. Only for comparison with the same build of pointsman.
     pub fn key(&self) -> String {
@@ -56,15 +61,26 @@ impl Target {
     }
 }
 
+/// Where a target is: its address, with its port where the check has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(SocketAddr);
+
+impl fmt::Display for Place {
+    /// `192.0.2.1:80`, `[2001:db8::1]:80`, `192.0.2.1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.port() {
+            0 => write!(f, "{}", self.0.ip()),
+            _ => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl fmt::Display for Target {
     /// `http 192.0.2.1:80/alive`, `grpc 192.0.2.1:50051 shop.Cart`, `icmp 192.0.2.1`,
     /// `file 192.0.2.1 /run/192.0.2.1.state`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.check.kind.name();
-        match self.address.port() {
-            0 => write!(f, "{name} {}", self.address.ip())?,
-            _ => write!(f, "{name} {}", self.address)?,
-        }
+        write!(f, "{name} {}", self.place())?;
         match &self.check.kind {
             CheckKind::Http(http) | CheckKind::Http2(http) => f.write_str(&http.path),
             CheckKind::Grpc(grpc) if !grpc.service.is_empty() => write!(f, " {}", grpc.service),

@@ -375,3 +375,23 @@ fn a_log_that_nobody_reads_stalls_nothing() {
     assert!(probing, "it stopped probing");
     assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
+
+/// Two checks of one address, of which one cannot be asked: that is said once for each real server, and
+/// nobody says that it is over.
+#[test]
+fn what_cannot_be_asked_is_said_once() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::new();
+    let missing = "checks:\n  - exec: { command: [/no/such/program] }\n    interval: 200ms\n    timeout: 100ms\n";
+    let text = policy(VIP, &backends, 80).replace("checks:\n", missing);
+    scratch.write("www.yaml", &text.replace("interval: 1s", "interval: 900ms"));
+    let daemon = Daemon::start(&scratch);
+    daemon.wait("a while", |status| status["probes"]["started"].as_u64() > Some(30));
+    let lines = daemon.logged("inconclusive probe");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for backend in &backends {
+        let of = format!("policy=www real_server={} check=exec reason=", backend.address);
+        assert!(lines.iter().any(|line| line.contains(&of)), "{lines:#?}");
+    }
+    assert_eq!(daemon.logged("conclusive again"), [""; 0]);
+}

@@ -60,10 +60,10 @@ const RUDE: &[u8] = b"\xc0\x0c\0\x10\0\x01\0\0\0\x3c\0\x06\x05\x1b[2J\n";
 
 #[tokio::test]
 async fn replies_are_judged_as_asked() {
-    use Reason::{Content, Ok, Protocol, Status};
+    use Reason::{Content, Ok, Protocol, Refused, Status};
     let nothing = DnsCheck { rcodes: vec![Rcode::NXDOMAIN, Rcode::REFUSED], ..check() };
     let text = DnsCheck { answer: Answer::Matches(vec![contains("A 192.0.2.1\n")]), ..check() };
-    let cases: [(&str, Script, DnsCheck, Reason, &str); 13] = [
+    let cases: [(&str, Script, DnsCheck, Reason, &str); 14] = [
         ("empty", |_, q| vec![reply(q, response(0), &[])], check(), Ok, "NOERROR"),
         (
             "a record",
@@ -124,6 +124,13 @@ async fn replies_are_judged_as_asked() {
             "NOERROR with \"",
         ),
         ("cut short", |_, q| vec![reply(q, [0x87, 0x80], &[])], check(), Ok, "NOERROR"),
+        (
+            "cut short, and nothing over TCP",
+            |_, q| vec![reply(q, [0x87, 0x80], &[])],
+            has("192.0.2.1"),
+            Refused,
+            "the answer was cut short, and over TCP: port ",
+        ),
         (
             "the first is lost",
             |before, q| if before == 0 { vec![] } else { vec![reply(q, response(0), &[])] },

@@ -85,6 +85,12 @@ async fn the_end_is_the_verdict_and_its_first_line_the_reason() {
         ("floods and ends", "head -c 100000 /dev/zero | tr '\\0' x; exit 0", Ok, "xxx…"),
         ("reads", "read line || exit 7", Status, "exit status 7"),
         ("hangs", "sleep 1000", HeadTimeout, "no end of the program within 400ms"),
+        (
+            "says what it waits for",
+            "echo connecting to db7; sleep 1000",
+            HeadTimeout,
+            "no end of the program within 400ms: connecting to db7",
+        ),
         ("floods for ever", "exec cat /dev/zero", HeadTimeout, "no end of the program within"),
     ] {
         let timeout = if reason == HeadTimeout { SHORT } else { LONG };
@@ -125,11 +131,28 @@ async fn what_cannot_be_run_is_the_directors_trouble() {
         ("no interpreter", path("a", "#!/no/such/shell\n", 0o755), "is not on this director"),
         ("not executable", path("b", "#!/bin/sh\n", 0o644), "may not be run by"),
         ("a directory", place.path().to_owned(), "may not be run by"),
+        ("empty", path("c", "", 0o755), "is no program"),
+        ("no script", path("d", "echo up\n", 0o755), "is no program: a script begins with `#!`"),
+        ("of elsewhere", path("e", "\x7fELF\x7f", 0o755), "for another kind of machine"),
     ] {
         expect(name, &ask(exec(&path), LONG).await, Reason::Setup, piece);
     }
     let check = ExecCheck { user: Some("no-such-user".to_owned()), ..exec(Path::new("/bin/true")) };
     expect("user", &ask(check, LONG).await, Reason::Setup, "there is no user `no-such-user`");
+}
+
+#[tokio::test]
+async fn arguments_say_whom_it_is_about() {
+    let place = place();
+    let program = script(&place, "echo \"$@\"");
+    let mut check = exec(&program);
+    check
+        .command
+        .extend(["-H", "{address}", "--at={address}:{port}", "{print $1}"].map(Into::into));
+    let told = "exit status 0: -H 192.0.2.1 --at=192.0.2.1:8080 {print $1}";
+    expect("told", &ask(check.clone(), LONG).await, Reason::Ok, told);
+    let nowhere = target("192.0.2.1:0".parse().unwrap(), CheckKind::Exec(check), LONG);
+    expect("no port", &probe(&nowhere).await, Reason::Setup, "no port to put in for `{port}`");
 }
 
 /// How many descriptors whoever started this process has left open for it and its children.

@@ -12,7 +12,7 @@ use crate::ipvs::private;
 use crate::policy::file::check::CheckEntry;
 use crate::policy::model::{DeclaredDestination, PrivateService};
 use crate::policy::source::{At, Place, Report};
-use crate::probe::target::{Check, CheckKind, Target, Via};
+use crate::probe::target::{Check, CheckKind, Target, UdpCheck, Via};
 
 use super::service::Service;
 
@@ -57,6 +57,12 @@ pub(super) fn is_via(
     if let Some(kind) = kind.filter(|kind| kind.transport().is_none()) {
         let message = format!("a check by `{}` cannot go through a virtual address", kind.name());
         report.error(*place, message, "use a check of a port, or leave `via` out");
+        return None;
+    }
+    if let Some(CheckKind::Udp(UdpCheck { expect: None, .. })) = kind {
+        let message = "`udp` without `expect` cannot go through a virtual address";
+        let help = "add `expect`: silence passes without it, and silence proves no way";
+        report.error(*place, message, help);
         return None;
     }
     if let Some(interface) = entry.interface.get() {
