@@ -31,19 +31,22 @@ pub enum Kind {
     Table,
     /// The certificate of a real server ends soon.
     Certificate,
+    /// The director cannot ask some real servers.
+    Unasked,
     /// Somebody else's edits of the table were undone. It is over as soon as it is told.
     Drift,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Down,
         Self::Floor,
         Self::BlastLimit,
         Self::Reload,
         Self::Table,
         Self::Certificate,
+        Self::Unasked,
         Self::Drift,
     ];
 
@@ -56,6 +59,7 @@ impl Kind {
             Self::Reload => "reload",
             Self::Table => "table",
             Self::Certificate => "certificate",
+            Self::Unasked => "unasked",
             Self::Drift => "drift",
         }
     }
@@ -177,6 +181,16 @@ fn whole(seen: &Seen<'_>, all: &mut Problems) {
     let mut add = |key: &str, kind, text: String| {
         all.insert(key.to_owned(), Problem { kind, policy: None, real_server: None, text });
     };
+    let servers = || seen.view.policies.policies.iter().flat_map(|policy| &policy.real_servers);
+    let mut unasked = servers().filter_map(|server| seen.view.real_server(server).unasked);
+    if let Some(reason) = unasked.next() {
+        let (some, all) = (1 + unasked.count(), servers().count());
+        let text = format!(
+            "{some} of {all} real servers cannot be probed, and keep their verdicts whatever \
+             becomes of them: {reason}"
+        );
+        add("unasked", Kind::Unasked, text);
+    }
     if let Some(alarm) = seen.view.alarm {
         let text = format!(
             "{} of {} targets are held: so much turned down at once that the director is more \
@@ -308,7 +322,8 @@ checks: [{ tcp: { port: 80 } }]
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let since = std::time::Instant::now();
         let alarm = Some(Alarm { since, held: 1, targets: 2 });
-        let view = HealthView { alarm, ..view([Health::Up; 2]) };
+        let mut view = HealthView { alarm, ..view([Health::Up; 2]) };
+        view.verdicts[1].unasked = Some("no route".into());
         let all = texts(&view, &report, &policies, &Problems::new());
         let kinds: Vec<(&str, Kind)> =
             all.iter().map(|(key, it)| (key.as_str(), it.kind)).collect();
@@ -320,8 +335,11 @@ checks: [{ tcp: { port: 80 } }]
                 ("refused", Kind::Table),
                 ("reload refused", Kind::Reload),
                 ("table", Kind::Table),
+                ("unasked", Kind::Unasked),
             ]
         );
+        assert!(all["unasked"].text.starts_with("1 of 2 real servers"), "{:?}", all["unasked"]);
+        assert!(all["unasked"].text.ends_with(": no route"), "{:?}", all["unasked"]);
         let text = &all["reload refused"].text;
         assert_eq!(text, "newer policies are refused for 2 problems: error: a  --> b");
     }

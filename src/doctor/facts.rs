@@ -194,6 +194,12 @@ impl Facts {
         self.interfaces.iter().flatten().find(holds)
     }
 
+    /// The interface on whose network an address is.
+    pub fn way_to(&self, address: IpAddr) -> Option<&Interface> {
+        let mut wires = self.wires();
+        wires.find(|it| it.addresses.iter().any(|(own, length)| shares(*own, address, *length)))
+    }
+
     /// Whether packets to this address are for this machine.
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.holder(address).is_some_and(|it| it.up) || self.routed_here.contains(&address)
@@ -203,4 +209,15 @@ impl Facts {
     pub fn running<'a>(&'a self, names: &[&str]) -> Option<&'a OtherProcess> {
         self.processes.iter().find(|it| names.contains(&it.name.as_str()))
     }
+}
+
+/// Whether two addresses share so many leading bits.
+fn shares(one: IpAddr, other: IpAddr, length: u8) -> bool {
+    let (difference, bits) = match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => ((one.to_bits() ^ other.to_bits()).into(), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
+        _ => return false,
+    };
+    let rest = u32::from(length.min(bits)).abs_diff(bits.into());
+    u128::checked_shr(difference, rest).unwrap_or(0) == 0
 }

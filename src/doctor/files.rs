@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::facts::{Modules, OtherProcess, Process};
 
 /// Values of `/proc/sys` outside of `net/ipv4/vs` and of the interfaces.
-const SYSCTLS: [&str; 11] = [
+const SYSCTLS: [&str; 12] = [
     "kernel/modules_disabled",
     "net/ipv4/ip_forward",
     "net/ipv4/ip_local_port_range",
@@ -18,11 +18,12 @@ const SYSCTLS: [&str; 11] = [
     "net/ipv6/ip_nonlocal_bind",
     "net/netfilter/nf_conntrack_count",
     "net/netfilter/nf_conntrack_max",
+    "net/ipv4/conf/all/accept_local",
     "net/ipv4/conf/all/rp_filter",
 ];
 
 /// Values that every interface has, in `net/ipv4/conf`.
-const PER_INTERFACE: [&str; 2] = ["rp_filter", "send_redirects"];
+const PER_INTERFACE: [&str; 3] = ["accept_local", "rp_filter", "send_redirects"];
 
 /// The name of a daemon's process.
 const POINTSMAN: &str = "pointsman";

@@ -93,7 +93,7 @@ pub struct Engine {
     /// When advice expires, and whose.
     expiring: BTreeSet<(Instant, u32)>,
     news: Option<(TargetId, News)>,
-    renewed: bool,
+    noted: bool,
     /// Of an earlier run; used up by the first policies.
     recalled: Recalled,
     latencies: Latencies,
@@ -116,7 +116,7 @@ impl Engine {
             limit_event: None,
             expiring: BTreeSet::new(),
             news: None,
-            renewed: false,
+            noted: false,
             recalled: Recalled::default(),
             latencies: Latencies::default(),
         }
@@ -281,10 +281,9 @@ impl Engine {
         if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
             self.latencies.count(index, outcome.phases.ended);
         }
+        let beside = slot.beside();
         let change = outcome.and_then(|mut outcome| {
-            if let Some(ends) = outcome.certificate_ends {
-                self.renewed |= slot.certificate_ends.replace(ends) != Some(ends);
-            }
+            slot.certificate_ends = outcome.certificate_ends.or(slot.certificate_ends);
             let before = slot.expires();
             let news = slot.listen(&mut outcome, target, now);
             self.news = (news != News::default()).then_some((TargetId(index), news));
@@ -300,6 +299,7 @@ impl Engine {
                 false => slot.record(outcome, timing, now),
             }
         });
+        self.noted |= slot.beside() != beside;
         let interval = match timing.fast_interval {
             // Haste cannot end a hold.
             Some(fast) if slot.state.streak > 0 && !slot.state.is_held(now) => fast,
@@ -344,9 +344,10 @@ impl Engine {
         self.news.take()
     }
 
-    /// Whether another certificate was shown than before, since this was asked last.
-    pub fn take_renewed(&mut self) -> bool {
-        std::mem::take(&mut self.renewed)
+    /// Whether what the view tells beside verdicts has changed since this was asked last:
+    /// another certificate, somebody who can no more or can again be asked.
+    pub fn take_noted(&mut self) -> bool {
+        std::mem::take(&mut self.noted)
     }
 
     /// When [`Self::expire`] has something to do.

@@ -364,19 +364,26 @@ fn what_an_earlier_run_knew_seeds_the_first_policies_only() {
 }
 
 #[test]
-fn another_certificate_is_noted_once() {
+fn what_the_view_tells_beside_verdicts_is_noted_once() {
     let start = beginning();
     let mut engine = engine(10, 10);
     engine.set_policies(set(vec![target("10.0.0.1:443", timing(1000, 2))]), start);
     let mut now = start;
-    for (ends, is_new) in
-        [(None, false), (Some(7), true), (Some(7), false), (None, false), (Some(9), true)]
-    {
+    for (reason, ends, is_new) in [
+        (Reason::Ok, None, false),
+        (Reason::Ok, Some(7), true),
+        (Reason::Ok, Some(7), false),
+        (Reason::Refused, None, false),
+        (Reason::Route, None, true),
+        (Reason::Route, None, false),
+        (Reason::Ok, Some(9), true),
+    ] {
         now = engine.next_due().unwrap().max(now);
         let probe = engine.start_due(now).remove(0);
-        let shown = Outcome { certificate_ends: ends, ..outcome(Reason::Ok).unwrap() };
+        let shown = Outcome { certificate_ends: ends, ..outcome(reason).unwrap() };
         engine.finish(probe.id, Some(shown), now);
-        assert_eq!(engine.take_renewed(), is_new, "{ends:?}");
+        assert_eq!(engine.take_noted(), is_new, "{reason:?} {ends:?}");
+        assert_eq!(engine.view().verdicts[0].unasked.is_some(), reason == Reason::Route);
     }
     assert_eq!(engine.view().verdicts[0].certificate_ends, Some(9));
 }

@@ -228,8 +228,8 @@ impl<P: Prober> Runner<P> {
         !expired.is_empty()
     }
 
-    /// Takes in one end and every other that is already there; true if a verdict,
-    /// what counts as advice or a certificate changed.
+    /// Takes in one end and every other that is already there; true if what
+    /// the view tells has changed.
     fn ended(&mut self, first: Result<(tokio::task::Id, (ProbeId, Outcome)), JoinError>) -> bool {
         let mut changed = self.finish(first);
         while let Some(next) = self.probes.try_join_next_with_id() {
@@ -265,8 +265,8 @@ impl<P: Prober> Runner<P> {
         if let Some((target, news)) = &news {
             log::advice(&self.engine, &self.users, *target, news);
         }
-        let renewed = self.engine.take_renewed();
-        turned.is_some() || renewed || news.is_some_and(|(_, news)| news.changed)
+        let noted = self.engine.take_noted();
+        turned.is_some() || noted || news.is_some_and(|(_, news)| news.changed)
     }
 
     /// Says once per target that the director could not ask, for the first few: ten thousand

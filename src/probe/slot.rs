@@ -78,8 +78,20 @@ impl Slot {
             since: Some(self.state.since),
             advice,
             certificate_ends: self.certificate_ends,
+            unasked: self.unasked().map(|last| last.detail.as_str().into()),
             ..Verdict::of(self.state.health, reason)
         }
+    }
+
+    /// The last outcome, if the director could not ask.
+    fn unasked(&self) -> Option<&Outcome> {
+        let last = self.last.as_ref().map(|last| &last.outcome);
+        last.filter(|outcome| outcome.kind == OutcomeKind::Inconclusive)
+    }
+
+    /// What the view tells beside the verdict: whether it could be asked, and its certificate.
+    pub(super) fn beside(&self) -> (bool, Option<u64>) {
+        (self.unasked().is_some(), self.certificate_ends)
     }
 
     /// The last five outcomes, the newest first.

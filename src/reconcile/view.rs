@@ -52,6 +52,8 @@ pub struct Verdict {
     pub advice: Option<Advice>,
     /// When the certificate ends that it showed last, in seconds since 1970.
     pub certificate_ends: Option<u64>,
+    /// Why the director could not ask the last time.
+    pub unasked: Option<Arc<str>>,
 }
 
 impl Verdict {
@@ -86,7 +88,7 @@ impl HealthView {
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
     /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it,
-    /// the certificate the one that ends first.
+    /// the certificate the one that ends first, what could not be asked any.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let combined = |health: fn(&Verdict) -> Health| {
@@ -123,7 +125,8 @@ impl HealthView {
         let asked = real_server.asked().map(|target| self.verdict(target));
         let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
         let certificate_ends = verdicts().filter_map(|one| one.certificate_ends).min();
-        Verdict { health, reason, since, held, advice, certificate_ends }
+        let unasked = verdicts().find_map(|one| one.unasked.clone());
+        Verdict { health, reason, since, held, advice, certificate_ends, unasked }
     }
 
     /// How far a real server is from what it needs, unless it needs all its checks.

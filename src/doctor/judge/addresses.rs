@@ -70,23 +70,9 @@ fn whole(address: IpAddr) -> String {
 
 /// The interface on whose network the address is, else that of the default route, else any.
 fn place(facts: &Facts, address: IpAddr) -> &str {
-    let mut wires = facts.wires();
-    let on_its_network =
-        |it: &&Interface| it.addresses.iter().any(|(own, length)| shares(*own, address, *length));
-    let found = wires.find(on_its_network).map(|it| it.name.as_str());
+    let found = facts.way_to(address).map(|it| it.name.as_str());
     let first = || facts.wires().find(|it| it.up).map(|it| it.name.as_str());
     found.or(facts.default_route.as_deref()).or_else(first).unwrap_or("lo")
-}
-
-/// Whether two addresses share so many leading bits.
-fn shares(one: IpAddr, other: IpAddr, length: u8) -> bool {
-    let (difference, bits) = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => ((one.to_bits() ^ other.to_bits()).into(), 32),
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits(), 128),
-        _ => return false,
-    };
-    let rest = u32::from(length.min(bits)).abs_diff(bits.into());
-    u128::checked_shr(difference, rest).unwrap_or(0) == 0
 }
 
 /// Who sets firewall marks cannot be seen without speaking the firewall's own language.

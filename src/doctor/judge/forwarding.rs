@@ -1,6 +1,7 @@
 //! Packets get to real servers and their answers back to clients, as far as that is decided here;
 //! what is decided on the real servers is said.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Case, Finding, Severity, some};
@@ -20,6 +21,7 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
         findings.push(gateway(case));
     }
     findings.extend(reverse_path(case));
+    findings.extend(probes_through(case));
     findings.extend(quiet(case));
     findings
 }
@@ -95,6 +97,36 @@ fn reverse_path(case: &Case<'_>) -> Option<Finding> {
             .why("such packets are dropped without a word")
             .run(case.facts.here(&format!("sysctl -w {loose}"))),
     )
+}
+
+/// What answers a probe `via: vip` comes from an address that this machine holds itself.
+fn probes_through(case: &Case<'_>) -> Vec<Finding> {
+    const ID: &str = "accept-local";
+    let past = case.policies.targets.iter().filter_map(|target| {
+        let via = target.check.via.filter(|via| via.answers_past && via.vip.is_ipv4())?;
+        case.facts.holder(via.vip.ip())?;
+        Some(case.facts.way_to(target.address.ip())?.name.as_str())
+    });
+    let interfaces: BTreeSet<&str> = past.collect();
+    let judge = |interface: &str| {
+        let name = |of: &str| format!("net.ipv4.conf.{}.accept_local", dotless(of));
+        let own = case.facts.number(&name(interface))?;
+        // Either of the two is enough (ip-sysctl.rst).
+        if own != 0 || case.facts.number(&name("all"))? != 0 {
+            return Some(Finding::ok(ID, name(interface), "1"));
+        }
+        Some(
+            Finding::new(Severity::Error, ID, name(interface))
+                .is("0")
+                .should("1")
+                .why(
+                    "the answer to a probe `via: vip` comes from the virtual address, which this \
+                     machine holds and takes for forged: such checks say nothing about anybody",
+                )
+                .run(case.facts.set(&name(interface), 1)),
+        )
+    };
+    interfaces.into_iter().filter_map(judge).collect()
 }
 
 /// Real servers that answer clients themselves hold the virtual address without saying so.
