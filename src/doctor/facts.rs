@@ -30,6 +30,9 @@ pub struct Facts {
     /// Virtual addresses of the policies that a route makes this machine's own, although no
     /// interface that is up has them.
     pub routed_here: BTreeSet<IpAddr>,
+    /// Who else answers ARP for virtual addresses that this machine holds.
+    #[serde(default)]
+    pub also_answered: BTreeMap<IpAddr, Seen<Vec<String>>>,
     /// The table, and what belongs to it.
     pub ipvs: Seen<IpvsFacts>,
     /// The daemon on the socket.

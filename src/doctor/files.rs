@@ -114,7 +114,7 @@ impl Root {
         self.read(&format!("proc/{pid}/comm")).filter(|name| name == POINTSMAN)?;
         let status = self.read(&format!("proc/{pid}/status"))?;
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        let capabilities = u64::from_str_radix(field("CapEff:")?.trim(), 16).ok()?;
+        let capabilities = u64::from_str_radix(field("CapPrm:")?.trim(), 16).ok()?;
         let groups = [field("Gid:"), field("Groups:")].into_iter().flatten();
         let groups = groups.flat_map(str::split_whitespace).filter_map(|it| it.parse().ok());
         let limits = self.read(&format!("proc/{pid}/limits")).unwrap_or_default();
@@ -249,7 +249,7 @@ mod tests {
             ("proc/8/cmdline", "/usr/sbin/pointsman\0run\0--resync\x005s\0"),
             (
                 "proc/8/status",
-                "Name:\tpointsman\nGid:\t7\t8\t7\t7\nGroups:\t9 \nCapEff:\t0000000000001000\n",
+                "Name:\tpointsman\nGid:\t7\t8\t7\t7\nGroups:\t9 \nCapPrm:\t0000000000001000\n",
             ),
             (
                 "proc/8/limits",

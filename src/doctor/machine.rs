@@ -9,6 +9,7 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use rustix::fs::Access;
 
+use super::arp;
 use super::facts::{
     BadPolicies, Daemon, DirectoryState, Facts, Interface, IpvsFacts, Modules, Seen, StateDirectory,
 };
@@ -57,11 +58,13 @@ pub fn look(root: &Root, question: Question<'_>) -> Facts {
         interfaces,
         default_route: root.default_route(),
         routed_here: [].into(),
+        also_answered: [].into(),
         daemon: question.daemon,
         process,
         processes: root.processes(),
         state: state(question.state_dir),
     };
+    facts.also_answered = arp::others(&facts, &question.addresses);
     let routed = |address: &IpAddr| {
         facts.holder(*address).is_none_or(|it| !it.up) && is_routed_here(&facts, *address)
     };

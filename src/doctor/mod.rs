@@ -4,6 +4,7 @@
 //! loaded; [`judge`] makes [`finding`]s of them and of the policies, [`text`] makes lines of those.
 //! The last three are pure.
 
+mod arp;
 pub mod facts;
 pub mod files;
 pub mod finding;

@@ -39,7 +39,26 @@ pub(crate) fn its_commands_mend() {
     assert!(ask(&site).is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
     beyond_sysctls(&site, &policies);
     wherever_the_address_is(&site, &policies);
+    another_one_answers(&site, &policies);
     without_the_capability(&policies);
+}
+
+/// A real server that says that it has the virtual address takes clients past the director.
+fn another_one_answers(site: &Site, policies: &Policies) {
+    let machine = site.servers[1].machine();
+    machine.sysctl("net/ipv4/conf/all/arp_ignore", "0");
+    let found = doctor(policies, 3);
+    let wrong = serious(&found);
+    println!("  found: {wrong:#?}");
+    let [finding] = &wrong[..] else { panic!("{wrong:#?}") };
+    let mut read = Command::new("ip");
+    read.args(["netns", "exec", machine.name(), "cat", "/sys/class/net/eth0/address"]);
+    let mac = String::from_utf8(answer(&mut read).stdout).unwrap();
+    assert_eq!(finding["subject"], format!("ARP for {VIP1}"));
+    assert_eq!(finding["is"], format!("also answered by {} on eth0", mac.trim()));
+    assert_eq!(finding["run_on"], "real-server");
+    machine.shell(finding["command"].as_str().unwrap());
+    doctor(policies, 0);
 }
 
 /// What only netlink tells: timeouts, and who synchronises connections.

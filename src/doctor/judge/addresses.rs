@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Case, Finding, Severity, some};
-use crate::doctor::facts::{Facts, Interface};
+use crate::doctor::facts::{Facts, Interface, Seen};
 use crate::ipvs::model::ServiceKey;
 
 /// Programs that move addresses between machines.
@@ -14,6 +14,7 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
         Err(reason) => vec![Finding::unseen("virtual-address", "virtual addresses", reason)],
         Ok(_) => held(case),
     };
+    findings.extend(alone(case));
     findings.extend(marks(case));
     findings
 }
@@ -62,6 +63,30 @@ fn virtual_address(facts: &Facts, address: IpAddr, policy: &str) -> Finding {
                 place(facts, address)
             ))),
     }
+}
+
+/// Whoever answers ARP for a virtual address gets its clients.
+fn alone(case: &Case<'_>) -> Vec<Finding> {
+    const ID: &str = "answers-alone";
+    let judge = |(address, others): (&IpAddr, &Seen<Vec<String>>)| {
+        let subject = format!("ARP for {address}");
+        match others {
+            Err(reason) => Finding::unseen(ID, subject, reason)
+                .should("answered by this machine alone"),
+            Ok(others) if others.is_empty() => {
+                Finding::ok(ID, subject, "answered by this machine alone")
+            }
+            Ok(others) => Finding::new(Severity::Error, ID, subject)
+                .is(format!("also answered by {}", some(others)))
+                .should("answered by this machine alone")
+                .why("clients that hear the other one first go past IPVS and past every probe; if it \
+                      is a real server, it must keep quiet about the address")
+                .run_on_real_servers(
+                    "sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2",
+                ),
+        }
+    };
+    case.facts.also_answered.iter().map(judge).collect()
 }
 
 fn whole(address: IpAddr) -> String {

@@ -115,7 +115,7 @@ fn capability(case: &Case<'_>) -> Option<Finding> {
         true => Finding::ok("cap-net-admin", SUBJECT, format!("the daemon (pid {pid}) has it")),
         false => Finding::new(Severity::Error, "cap-net-admin", SUBJECT)
             .is(format!("the daemon (pid {pid}) does not have it"))
-            .should("in its effective set")
+            .should("in its permitted set")
             .why("the kernel lets nobody else read or change the table; AmbientCapabilities= of the unit grants it")
             .run("systemctl edit pointsman"),
     })
