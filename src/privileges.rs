@@ -125,6 +125,23 @@ pub fn only(wanted: CapabilitySet) {
         set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable });
 }
 
+/// Holds none in this thread from now on.
+pub fn none() {
+    only(CapabilitySet::empty());
+}
+
+/// Does something in a thread without any, which then has none to hand on to threads that it starts.
+pub fn without<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let bare = || {
+        none();
+        act()
+    };
+    std::thread::scope(|scope| match scope.spawn(bare).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
 /// The names as in capabilities(7), for the log.
 pub fn names(capabilities: CapabilitySet) -> String {
     let names = capabilities.iter_names().map(|(name, _)| format!("CAP_{name}"));

@@ -50,7 +50,7 @@ pub(super) fn demo(args: &Args) -> Result<Exit, Failure> {
         log_max_size: 0,
         log_keep: 0,
         log_format: LogFormat::Text,
-    })?;
+    });
     let dir = std::env::temp_dir().join(format!("pointsman-demo-{}", std::process::id()));
     let failed = |error| Failure::text(format!("cannot create {}: {error}", dir.display()));
     fs::create_dir(&dir).map_err(failed)?;

@@ -10,33 +10,35 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Log, LogFormat};
+use super::complain;
 use super::journal::{Entry, Journal};
 use super::log_text::TextFields;
-use super::{Failure, complain};
 use crate::bounded_file::BoundedFile;
 
 /// Lines that may wait to be written.
 const WAITING_LINES: usize = 20_000;
 
 /// Installs the subscriber of this process. Dropping the guard writes what waits, for at most a
-/// second.
-pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
+/// second. A file that cannot be opened is complained of, and standard error takes its place.
+pub(super) fn init(log: &Log) -> WorkerGuard {
     let queue = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES)
         .thread_name("log");
-    let to_journal = log.log_file.is_none() && log.log_format == LogFormat::Text;
+    let file = log.log_file.as_ref().and_then(|path| {
+        let lost = |text: &str| complain(&format!("pointsman: log {text}"));
+        let file = BoundedFile::open(path, log.log_max_size, log.log_keep, lost);
+        let complaint = |error: &io::Error| {
+            let path = path.display();
+            complain(&format!("pointsman: cannot open the log file {path}: {error}; logging here"));
+        };
+        file.inspect_err(complaint).ok()
+    });
+    let to_journal = file.is_none() && log.log_format == LogFormat::Text;
     let journal = to_journal.then(Journal::behind_stderr).flatten();
     let is_journal = journal.is_some();
-    let ((writer, guard), colour) = match &log.log_file {
-        Some(path) => {
-            let lost = |text: &str| complain(&format!("pointsman: log {text}"));
-            let file =
-                BoundedFile::open(path, log.log_max_size, log.log_keep, lost).map_err(|error| {
-                    Failure::text(format!("cannot open the log file {}: {error}", path.display()))
-                })?;
-            (queue.finish(file), false)
-        }
+    let ((writer, guard), colour) = match file {
+        Some(file) => (queue.finish(file), false),
         None => match journal {
             Some(journal) => (queue.finish(journal), false),
             None => (queue.finish(io::stderr()), super::colour(&io::stderr())),
@@ -55,5 +57,5 @@ pub(super) fn init(log: &Log) -> Result<WorkerGuard, Failure> {
         LogFormat::Text => builder.fmt_fields(TextFields).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    Ok(guard)
+    guard
 }

@@ -54,11 +54,11 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
         let _inside = runtime.enter();
         drop(daemon::hangup().map_err(|error| Failure::new(&error))?);
     }
+    let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     // Before any other thread: privileges belong to threads.
     let Opened { first, alerts, web, privileges } = with_least_privilege(&args)?;
-    let _log = logging::init(&args.log)?;
+    let _log = privileges::without(|| logging::init(&args.log));
     let _lock = if args.dry_run { None } else { Some(lock(&args.common)?) };
-    let _table = if args.dry_run { None } else { claim(args.common.ipvs)? };
     let (owned, store) = recorded(&args.common, OWNED, args.dry_run);
     let table = privileges::with(CapabilitySet::NET_ADMIN, || {
         let mut table = open::table(args.common.ipvs)?;

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::{Event, What, wall};
 use crate::bounded_file::BoundedFile;
+use crate::privileges;
 use crate::record::Scope;
 
 /// A file begins anew at this size in bytes.
@@ -37,6 +38,7 @@ pub fn keep(path: &Path, events: Receiver<Arc<Event>>) -> io::Result<mpsc::Recei
     let file = BoundedFile::open(path, MAX_SIZE, KEEP, |text| warn!("events: {text}"))?;
     let (alive, ended) = mpsc::channel();
     thread::Builder::new().name("events".to_owned()).spawn(move || {
+        privileges::none();
         write_all(file, events);
         drop(alive);
     })?;

@@ -11,6 +11,7 @@ use std::thread;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::process::{Uid, geteuid};
+use rustix::thread::CapabilitySet;
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 use tracing::warn;
@@ -45,8 +46,8 @@ pub enum TableLockError {
 
 /// Claims the table of the calling thread's network namespace.
 ///
-/// The name is free to any user, so only root and this process's own user are believed to be a
-/// daemon. If somebody else has it, that is logged and the table is taken to be free: a stranger
+/// The name is free to any user, so only root, this process's own user and processes that may change
+/// the table are believed to be a daemon. If somebody else has it, that is logged and the table is taken to be free: a stranger
 /// must not be able to keep the daemon from starting.
 ///
 /// # Errors
@@ -81,7 +82,9 @@ fn holder(name: &str) -> Option<(i32, u32)> {
 
 fn judge(holder: Option<(i32, u32)>) -> Result<TableLock, TableLockError> {
     match holder {
-        Some((pid, uid)) if [Uid::ROOT, geteuid()].map(Uid::as_raw).contains(&uid) => {
+        Some((pid, uid))
+            if [Uid::ROOT, geteuid()].map(Uid::as_raw).contains(&uid) || may_write(pid) =>
+        {
             Err(TableLockError::Held { pid })
         }
         stranger => {
@@ -89,11 +92,19 @@ fn judge(holder: Option<(i32, u32)>) -> Result<TableLock, TableLockError> {
             warn!(
                 pid,
                 uid,
-                "somebody who is not the daemon's user holds the socket name @{NAME}: a second daemon would not be noticed"
+                "somebody who cannot be the daemon holds the socket name @{NAME}: a second daemon would not be noticed"
             );
             Ok(TableLock { _name: None })
         }
     }
+}
+
+/// Whether a process holds `CAP_NET_ADMIN` (proc(5)); the shipped unit's daemon has a user of its own.
+fn may_write(pid: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let permitted = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    let permitted = permitted.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    permitted.is_some_and(|set| set & CapabilitySet::NET_ADMIN.bits() != 0)
 }
 
 #[cfg(test)]
@@ -121,7 +132,13 @@ mod tests {
         let squatter = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
         squatter.bind(&SockAddr::unix(format!("\0{name}")).unwrap()).unwrap();
         assert!(lock(&name).unwrap()._name.is_none(), "bound, but without an ear");
-        assert!(judge(Some((7, geteuid().as_raw() + 1))).is_ok(), "another user");
+        let stranger = geteuid().as_raw() + 1;
+        assert!(judge(Some((i32::MAX, stranger))).is_ok(), "another user");
         assert!(judge(Some((7, 0))).is_err(), "root");
+        // This process, as if another user had it.
+        let ours = i32::try_from(std::process::id()).unwrap();
+        let may = rustix::thread::capabilities(None).unwrap().permitted;
+        let may = may.contains(CapabilitySet::NET_ADMIN);
+        assert_eq!(judge(Some((ours, stranger))).is_err(), may, "whoever may write");
     }
 }

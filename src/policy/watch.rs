@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::fingerprint::{Fingerprint, Identity};
 use super::load::is_policy_name;
+use crate::privileges;
 
 /// Why a path cannot be watched.
 #[derive(Debug, Error)]
@@ -105,10 +106,14 @@ fn watch_at(path: &Path, pace: Pace) -> Result<Watch, WatchError> {
     let scope = Scope::new(&std::path::absolute(path).map_err(failed)?);
     let (signals, received) = mpsc::channel();
     let (wake, wakes) = tokio::sync::mpsc::channel(1);
-    let mut worker = Worker::new(scope, signals.clone(), wake, pace);
+    // It starts a thread that reads what the kernel says of files.
+    let mut worker = privileges::without(|| Worker::new(scope, signals.clone(), wake, pace));
     thread::Builder::new()
         .name("policy-watch".to_owned())
-        .spawn(move || worker.run(&received))
+        .spawn(move || {
+            privileges::none();
+            worker.run(&received);
+        })
         .map_err(failed)?;
     Ok(Watch { wakes, signals })
 }

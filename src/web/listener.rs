@@ -26,6 +26,7 @@ use super::reads::Reads;
 use super::routes::routes;
 use super::secrets::{self, Kept};
 use crate::control::server::Control;
+use crate::privileges;
 
 /// Clients at once; each costs a descriptor that probes cannot have.
 pub const MOST_CLIENTS: usize = 128;
@@ -93,6 +94,7 @@ impl Listener {
     pub(crate) fn start(self, control: Control) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("listener".to_owned()).spawn(move || {
+            privileges::none();
             if let Err(error) = runtime.block_on(self.serve(control)) {
                 tracing::error!(%error, "the listener has ended");
             }

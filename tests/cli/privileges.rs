@@ -33,7 +33,7 @@ fn threads(daemon: &Daemon<'_>) -> Vec<BTreeMap<String, String>> {
 fn assert_holds(daemon: &Daemon<'_>, capabilities: u64) {
     let threads = threads(daemon);
     let names: Vec<&str> = threads.iter().map(|thread| thread["Name"].as_str()).collect();
-    for name in ["pointsman", "reconciler", "log"] {
+    for name in ["pointsman", "reconciler", "log", "policy-watch"] {
         assert!(names.contains(&name), "no thread {name} among {names:?}");
     }
     for thread in &threads {
@@ -42,6 +42,8 @@ fn assert_holds(daemon: &Daemon<'_>, capabilities: u64) {
         // The table is the reconciler's alone; the others have nothing at hand that is worth having.
         let (effective, permitted) = match thread["Name"].as_str() {
             "reconciler" => (NET_ADMIN, NET_ADMIN),
+            "listener" | "log" | "events" | "policy-watch" => (0, 0),
+            name if name.starts_with("notify-rs") => (0, 0),
             _ => (capabilities & (KILL | DAC_READ_SEARCH), capabilities),
         };
         let expected = [effective, permitted, capabilities, 0, 0];
@@ -66,9 +68,15 @@ fn every_thread_keeps_what_the_policies_need_and_no_more() {
         return;
     }
     let scratch = Scratch::with_one();
-    let daemon = Daemon::start(&scratch);
+    let daemon =
+        Daemon::start_with(&scratch, |command| _ = command.args(["--listen", "127.0.0.1:0"]));
     daemon.wait_up(1);
     assert_holds(&daemon, NET_ADMIN);
+    let names: Vec<_> = threads(&daemon).into_iter().map(|thread| thread["Name"].clone()).collect();
+    assert!(
+        ["listener", "events"].iter().all(|it| names.iter().any(|name| name == it)),
+        "{names:?}"
+    );
     daemon.wait_log("privileges=CAP_NET_ADMIN");
     drop(daemon);
 

@@ -121,30 +121,29 @@ fn what_cannot_be_written_is_named_with_what_to_do() {
     fs::write(scratch.path("file"), "").unwrap();
     let file = scratch.path("file");
     let below = file.join("below");
-    let run = |state: &std::path::Path, socket: &std::path::Path, log: Option<&std::path::Path>| {
+    let run = |state: &std::path::Path, socket: &std::path::Path| {
         let mut command = crate::scratch::pointsman(&["run", "--ipvs", "memory"]);
         command.arg("--policies").arg(scratch.policies());
         command.arg("--state-dir").arg(state).arg("--socket").arg(socket);
-        if let Some(log) = log {
-            command.arg("--log-file").arg(log);
-        }
         finish(command).exit(1).stderr
     };
     let (state, socket) = (scratch.state(), scratch.socket());
-    let said = run(&below, &socket, None);
+    let said = run(&below, &socket);
     assert!(
         said.contains(&format!("cannot create the state directory {}", below.display())),
         "{said}"
     );
     assert!(said.contains("--state-dir"), "{said}");
-    let said = run(&state, &below, None);
+    let said = run(&state, &below);
     assert!(said.contains(&format!("cannot listen on {}", below.display())), "{said}");
     assert!(said.contains("--socket"), "{said}");
-    let said = run(&state, &file, None);
+    let said = run(&state, &file);
     assert!(said.contains("something that is not a socket is in its place"), "{said}");
     assert!(file.is_file(), "it is still there");
-    let said = run(&state, &socket, Some(&below));
-    assert!(said.contains(&format!("cannot open the log file {}", below.display())), "{said}");
+    // A log is no reason not to protect anybody: standard error takes its place.
+    let daemon = Daemon::start_with(&scratch, |command| _ = command.arg("--log-file").arg(&below));
+    daemon.wait_log(&format!("cannot open the log file {}", below.display()));
+    daemon.wait_log("started");
 }
 
 #[test]
