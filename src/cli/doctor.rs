@@ -42,6 +42,7 @@ pub(super) fn doctor(args: &Args) -> Result<Exit, Failure> {
             netns: args.netns.clone(),
             bad_policies,
             addresses: set.as_ref().map(addresses).unwrap_or_default(),
+            policies: &args.policies,
             state_dir: &args.state_dir,
             daemon: daemon(&args.socket.socket)?,
         },
@@ -73,6 +74,7 @@ fn daemon(socket: &Path) -> Result<Daemon, Failure> {
             dry_run: status.dry_run,
             ipvs: status.ipvs,
             degraded: status.degraded,
+            repairs: status.table.drift_repaired,
         },
         Err(error) if error.is_absence() => {
             Daemon::Absent(format!("nobody answers on {}", socket.display()))

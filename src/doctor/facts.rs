@@ -41,6 +41,15 @@ pub struct Facts {
     pub process: Option<Process>,
     /// All other processes in this network namespace, or in one that cannot be seen.
     pub processes: Vec<OtherProcess>,
+    /// The process that holds the name by which one daemon keeps others from the table.
+    #[serde(default)]
+    pub table_holder: Option<u32>,
+    /// Whether keepalived's configuration has virtual servers; `None` where that cannot be seen.
+    #[serde(default)]
+    pub keepalived_balances: Option<bool>,
+    /// Root's files for the daemon that a user of its own cannot read.
+    #[serde(default)]
+    pub for_root_only: Vec<String>,
     /// The state directory.
     pub state: StateDirectory,
 }
@@ -104,13 +113,19 @@ pub enum Daemon {
         ipvs: String,
         /// What it says needs an operator.
         degraded: Vec<String>,
+        /// Changes by others that it undid.
+        #[serde(default)]
+        repairs: u64,
     },
 }
 
 /// What a process may do.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Process {
-    /// Effective capabilities, a bit each.
+    /// Its effective user.
+    #[serde(default)]
+    pub user: u32,
+    /// Capabilities that it holds, a bit each.
     pub capabilities: u64,
     /// Its groups.
     pub groups: BTreeSet<u32>,
@@ -125,8 +140,6 @@ pub struct OtherProcess {
     pub pid: u32,
     /// Its name, at most 15 letters of it.
     pub name: String,
-    /// Whether it is a `pointsman run` that writes.
-    pub pointsman: bool,
 }
 
 /// The state directory.

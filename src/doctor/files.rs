@@ -96,11 +96,7 @@ impl Root {
 
     fn other(&self, pid: u32) -> Option<OtherProcess> {
         let name = self.read(&format!("proc/{pid}/comm"))?;
-        let pointsman = name == POINTSMAN && {
-            let line = self.read(&format!("proc/{pid}/cmdline")).unwrap_or_default();
-            writes(&line.split('\0').collect::<Vec<_>>())
-        };
-        Some(OtherProcess { pid, name, pointsman })
+        Some(OtherProcess { pid, name })
     }
 
     fn is_elsewhere(&self, pid: u32) -> bool {
@@ -114,13 +110,26 @@ impl Root {
         self.read(&format!("proc/{pid}/comm")).filter(|name| name == POINTSMAN)?;
         let status = self.read(&format!("proc/{pid}/status"))?;
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let user = field("Uid:").and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
         let capabilities = u64::from_str_radix(field("CapPrm:")?.trim(), 16).ok()?;
         let groups = [field("Gid:"), field("Groups:")].into_iter().flatten();
         let groups = groups.flat_map(str::split_whitespace).filter_map(|it| it.parse().ok());
         let limits = self.read(&format!("proc/{pid}/limits")).unwrap_or_default();
         let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         let hard = files.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-        Some(Process { capabilities, groups: groups.collect(), open_files: hard })
+        let groups = groups.collect();
+        Some(Process { user: user.unwrap_or(0), capabilities, groups, open_files: hard })
+    }
+
+    /// Whether keepalived is told to balance, and not only to move addresses.
+    pub fn keepalived_balances(&self) -> Option<bool> {
+        let text = self.read("etc/keepalived/keepalived.conf")?;
+        let has = |word: &str| text.lines().any(|line| line.trim_start().starts_with(word));
+        match has("virtual_server") {
+            true => Some(true),
+            // What is in other files is not known.
+            false => (!has("include")).then_some(false),
+        }
     }
 
     /// The text of a file without white space around it.
@@ -137,13 +146,6 @@ impl Root {
         names.sort();
         names
     }
-}
-
-/// Whether a command line is that of a daemon that writes to the kernel's table.
-fn writes(args: &[&str]) -> bool {
-    let has = |word: &str| args.contains(&word);
-    let in_memory = has("--ipvs=memory") || args.windows(2).any(|it| it == ["--ipvs", "memory"]);
-    args.get(1) == Some(&"run") && !has("--dry-run") && !in_memory
 }
 
 /// A path below `/proc/sys` as sysctl(8) names it: dots and slashes change places.
@@ -231,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn keepalived_is_read_as_far_as_it_goes() {
+        for (text, balances) in [
+            ("vrrp_instance www {\n}\n", Some(false)),
+            ("vrrp_instance www {\n}\n  virtual_server 192.0.2.80 80 {\n", Some(true)),
+            ("# virtual_server\ninclude conf.d/*.conf\n", None),
+        ] {
+            let (_directory, root) = root(&[("etc/keepalived/keepalived.conf", text)]);
+            assert_eq!(root.keepalived_balances(), balances, "{text}");
+        }
+        assert_eq!(root(&[]).1.keepalived_balances(), None);
+    }
+
+    #[test]
     fn the_default_route_is_the_best_one() {
         let head = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n";
         let routes = "eth0 0000A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n\
@@ -246,19 +261,14 @@ mod tests {
         let (directory, root) = root(&[
             ("proc/7/comm", "keepalived\n"),
             ("proc/8/comm", "pointsman\n"),
-            ("proc/8/cmdline", "/usr/sbin/pointsman\0run\0--resync\x005s\0"),
             (
                 "proc/8/status",
-                "Name:\tpointsman\nGid:\t7\t8\t7\t7\nGroups:\t9 \nCapPrm:\t0000000000001000\n",
+                "Name:\tpointsman\nUid:\t0\t6\t0\t0\nGid:\t7\t8\t7\t7\nGroups:\t9 \nCapPrm:\t0000000000001000\n",
             ),
             (
                 "proc/8/limits",
                 "Limit  Soft Hard Units\nMax open files            1024                 524288               files\n",
             ),
-            ("proc/9/comm", "pointsman\n"),
-            ("proc/9/cmdline", "pointsman\0run\0--dry-run\0"),
-            ("proc/10/comm", "pointsman\n"),
-            ("proc/10/cmdline", "pointsman\0run\0--ipvs\0memory\0"),
             ("proc/11/comm", "elsewhere\n"),
             ("proc/11/ns/x", ""),
             ("proc/thread-self/ns/x", ""),
@@ -270,15 +280,10 @@ mod tests {
         };
         link("11", "net:[2]");
         link("thread-self", "net:[1]");
-        let found: Vec<_> =
-            root.processes().into_iter().map(|it| (it.pid, it.name, it.pointsman)).collect();
-        let is = |pid, name: &str, pointsman| (pid, name.to_owned(), pointsman);
-        let pointsman =
-            [(8, true), (9, false), (10, false)].map(|(pid, it)| is(pid, "pointsman", it));
-        assert_eq!(found[0], is(7, "keepalived", false));
-        assert_eq!(found[1..], pointsman);
+        let found: Vec<_> = root.processes().into_iter().map(|it| (it.pid, it.name)).collect();
+        assert_eq!(found, [(7, "keepalived".to_owned()), (8, "pointsman".to_owned())]);
         let process = root.process(8).unwrap();
-        assert_eq!(process.capabilities, 1 << 12);
+        assert_eq!((process.user, process.capabilities), (6, 1 << 12));
         assert_eq!(process.groups, BTreeSet::from([7, 8, 9]));
         assert_eq!(process.open_files, Some(524_288));
         assert!(root.process(7).is_none(), "not a daemon of ours");

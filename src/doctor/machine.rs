@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
@@ -15,7 +15,8 @@ use super::facts::{
 };
 use super::files::Root;
 use crate::ipvs::netlink::Netlink;
-use crate::ipvs::{Ipvs, IpvsError};
+use crate::ipvs::{Ipvs, IpvsError, table_lock};
+use crate::policy::load::files;
 
 /// File systems in memory, by the numbers of statfs(2).
 const VOLATILE: [(u64, &str); 3] =
@@ -33,6 +34,8 @@ pub struct Question<'a> {
     pub bad_policies: Option<BadPolicies>,
     /// Virtual addresses of the policies.
     pub addresses: Vec<IpAddr>,
+    /// Where the policies are.
+    pub policies: &'a Path,
     /// The state directory.
     pub state_dir: &'a Path,
     /// Who answered on the socket.
@@ -62,6 +65,9 @@ pub fn look(root: &Root, question: Question<'_>) -> Facts {
         daemon: question.daemon,
         process,
         processes: root.processes(),
+        table_holder: table_lock::holder_of_the_table(),
+        keepalived_balances: root.keepalived_balances(),
+        for_root_only: for_root_only(question.policies),
         state: state(question.state_dir),
     };
     facts.also_answered = arp::others(&facts, &question.addresses);
@@ -131,6 +137,21 @@ fn is_routed_here(facts: &Facts, address: IpAddr) -> bool {
         || !binds_anything && UdpSocket::bind((address, 0)).is_ok()
 }
 
+/// What the daemon reads beside its policies.
+const OTHER_FILES: [&str; 2] = ["/etc/pointsman/pointsman.yaml", "/etc/pointsman/alerts.yaml"];
+
+/// Root's own files for the daemon that nobody else can read.
+fn for_root_only(policies: &Path) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt;
+    // What is wrong with them is told elsewhere.
+    let listed = files(policies, &mut Vec::new()).into_iter();
+    let all = listed.chain(OTHER_FILES.map(Into::into));
+    let is_closed = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|it| it.uid() == 0 && it.mode() & 0o004 == 0)
+    };
+    all.filter(is_closed).map(|path| path.display().to_string()).collect()
+}
+
 fn state(path: &Path) -> StateDirectory {
     let state = match std::fs::metadata(path) {
         Err(_) => DirectoryState::Missing,
@@ -163,6 +184,7 @@ mod tests {
             bad_policies: None,
             // All of 127.0.0.0/8 is local by a route; nobody has an address for documentation.
             addresses: ["127.0.0.77", "203.0.113.77"].map(|it| it.parse().unwrap()).to_vec(),
+            policies: Path::new("/nonexistent"),
             state_dir: state.path(),
             daemon: Daemon::Absent("there is none".to_owned()),
         };

@@ -56,6 +56,12 @@ pub fn lock_table() -> Result<TableLock, TableLockError> {
     lock(NAME)
 }
 
+/// The process that holds the table of the calling thread's network namespace, if one does.
+pub fn holder_of_the_table() -> Option<u32> {
+    let (pid, _) = holder(NAME)?;
+    u32::try_from(pid).ok()
+}
+
 fn lock(name: &str) -> Result<TableLock, TableLockError> {
     let address = SocketAddr::from_abstract_name(name).map_err(TableLockError::Other)?;
     match UnixListener::bind_addr(&address) {

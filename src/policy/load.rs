@@ -77,7 +77,7 @@ pub(super) fn is_policy_name(name: &str) -> bool {
 }
 
 /// The files a path stands for.
-fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+pub(crate) fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let whole = || Location::whole(path.display().to_string());
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => return vec![path.to_owned()],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Case, Finding, Severity, some};
 use crate::count::count;
-use crate::doctor::facts::{Daemon, OtherProcess};
+use crate::doctor::facts::Daemon;
 
 /// Programs that write to the table or take packets before it sees them, and how.
 const OTHERS: [(&str, Severity, &str); 9] = [
@@ -39,12 +39,21 @@ pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
         findings.push(Finding::ok("other-writer", "other writers", "none of those known runs"));
     }
     findings.extend(ourselves(case));
+    findings.extend(repairs(case));
     findings.extend(foreign(case));
     findings
 }
 
 fn other(case: &Case<'_>, name: &str, severity: Severity, why: &str) -> Option<Finding> {
     let process = case.facts.running(&[name])?;
+    let balances = case.facts.keepalived_balances.filter(|_| name == "keepalived");
+    let (severity, why) = match balances {
+        Some(false) => return None,
+        Some(true) => {
+            (Severity::Warning, "its configuration has virtual_server blocks: take them out")
+        }
+        None => (severity, why),
+    };
     let kube = name == "kube-proxy" && case.facts.wires().any(|it| it.name == KUBE);
     let severity = if kube { Severity::Warning } else { severity };
     let finding = Finding::new(severity, "other-writer", name)
@@ -52,38 +61,40 @@ fn other(case: &Case<'_>, name: &str, severity: Severity, why: &str) -> Option<F
         .should("one writer for each virtual service")
         .why(why);
     Some(match severity {
-        Severity::Warning if !kube => finding.run(format!("systemctl disable --now {name}")),
+        Severity::Warning if !kube && balances.is_none() => {
+            finding.run(format!("systemctl disable --now {name}"))
+        }
         _ => finding,
     })
 }
 
-/// Two daemons undo each other's work.
+/// Another daemon holds the table, on a socket of its own.
 fn ourselves(case: &Case<'_>) -> Option<Finding> {
-    const ID: &str = "second-daemon";
-    let (known, silent) = match case.facts.daemon {
-        Daemon::Running { pid, .. } => (Some(pid), false),
-        Daemon::Absent(_) => (None, false),
-        Daemon::Silent(_) => (None, true),
+    let known = match case.facts.daemon {
+        Daemon::Running { pid, .. } => Some(pid),
+        Daemon::Absent(_) => None,
+        // Who does not tell is the one.
+        Daemon::Silent(_) => return None,
     };
-    let others = case.facts.processes.iter().filter(|it| it.pointsman && Some(it.pid) != known);
-    let others: Vec<&OtherProcess> = others.collect();
-    // Who does not tell is one of them.
-    if others.len() <= usize::from(silent) {
-        return None;
-    }
-    let pids: Vec<u32> = others.iter().map(|it| it.pid).collect();
-    let finding = |severity| {
-        Finding::new(severity, ID, "pointsman").is(format!("also runs as pid {}", some(&pids)))
-    };
-    Some(match (known, &pids[..]) {
-        (None, [_]) => finding(Severity::Note)
+    let holder = case.facts.table_holder.filter(|holder| Some(*holder) != known)?;
+    Some(
+        Finding::new(Severity::Note, "second-daemon", "pointsman")
+            .is(format!("pid {holder} holds the table"))
             .should("asked on its own socket")
             .why("it does not answer on this one; name its socket with --socket"),
-        _ => finding(Severity::Error)
-            .should("one daemon")
-            .why("two daemons undo each other's changes")
-            .run(format!("kill {}", pids[0])),
-    })
+    )
+}
+
+/// Somebody who is not known keeps changing what policies declare.
+fn repairs(case: &Case<'_>) -> Option<Finding> {
+    let Daemon::Running { repairs: count @ 1.., .. } = case.facts.daemon else { return None };
+    Some(
+        Finding::new(Severity::Warning, "drift", "IPVS table")
+            .is(format!("{} since the daemon started", self::count(count, "repair")))
+            .should("left to the daemon")
+            .why("somebody else changes what policies declare: a script, another tool, a hand")
+            .run("pointsman events --since 1day | grep repair"),
+    )
 }
 
 fn foreign(case: &Case<'_>) -> Option<Finding> {

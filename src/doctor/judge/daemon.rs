@@ -1,6 +1,6 @@
 //! The daemon runs, is well, and can keep what it knows.
 
-use super::{Case, Finding, Severity};
+use super::{Case, Finding, Severity, some};
 use crate::count::count;
 use crate::doctor::facts::{Daemon, DirectoryState};
 
@@ -9,10 +9,30 @@ const CLOCKS: [&str; 7] =
     ["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ptp4l", "phc2sys", "timemaster"];
 
 pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
-    [policies(case), running(case), degraded(case), state(case), Some(clock(case))]
-        .into_iter()
-        .flatten()
-        .collect()
+    let findings = [
+        policies(case),
+        running(case),
+        degraded(case),
+        readable(case),
+        state(case),
+        Some(clock(case)),
+    ];
+    findings.into_iter().flatten().collect()
+}
+
+/// The daemon of the shipped unit has a user of its own, and reads what everybody may read.
+fn readable(case: &Case<'_>) -> Option<Finding> {
+    let closed = &case.facts.for_root_only;
+    if closed.is_empty() || case.facts.process.as_ref().is_some_and(|process| process.user == 0) {
+        return None;
+    }
+    Some(
+        Finding::new(Severity::Warning, "readable", some(closed))
+            .is("readable by root only")
+            .should("readable by everybody; passwords belong into files of their own")
+            .why("the daemon of the shipped unit is a user of its own, and does not start without them")
+            .run(format!("chmod o+r {}", closed.join(" "))),
+    )
 }
 
 fn policies(case: &Case<'_>) -> Option<Finding> {
