@@ -94,8 +94,8 @@ pub struct Settings {
     pub open: Option<watch::Sender<Arc<Open>>>,
     /// Where everybody tells what happens.
     pub journal: Journal,
-    /// Who is told when something goes wrong, and the file that says so.
-    pub alerting: Option<(Alerting, PathBuf)>,
+    /// Who is told when something goes wrong.
+    pub alerting: Option<Alerting>,
     /// For the status.
     pub facts: Facts,
     /// The way to systemd.
@@ -185,11 +185,11 @@ pub async fn run<P: Prober>(
         .opening(settings.open)
         .telling(journal.clone());
     tokio::spawn(observed(journal.clone(), views.clone(), reports.clone()));
-    if let Some((alerting, file)) = settings.alerting {
+    if let Some(alerting) = settings.alerting {
         let hangup = self::hangup()?;
         let (views, reports, policies) = (views.clone(), reports.clone(), policies.clone());
         let sources = Sources { views, reports, policies, events: journal.listen() };
-        tokio::spawn(alerting.run(sources, file, hangup));
+        tokio::spawn(alerting.run(sources, hangup));
     }
     let (driver_pulse, driver_heart) = notify::pulse();
     let mut driver_ended = on_own_thread(driver, driver_heart, views, refreshes_out, reports_in)

@@ -316,7 +316,7 @@ fn secret(node: &Node, alerts: &Path, report: &mut Report<'_>) -> Option<Secret>
             report.error(
                 node.place,
                 message,
-                "name a file of root's own with the secret in its first line",
+                "name a file with the secret in its first line that the daemon's user can read and not everybody can; docs/ALERTS.md says how with the shipped unit",
             );
             None
         }

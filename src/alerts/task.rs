@@ -3,7 +3,7 @@
 //! Nobody waits for it. A receiver that is dead keeps its own messages waiting and no others.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +21,7 @@ use super::problem::{Kind, Problem, Problems, Seen, problems};
 use super::queue::{Queue, Recorded, RecordedReceiver};
 use crate::control::status::Policies;
 use crate::events::{Event, What};
+use crate::policy::problem;
 use crate::reconcile::driver::Report;
 use crate::reconcile::view::HealthView;
 use crate::record::{Record, RecordError};
@@ -44,6 +45,11 @@ pub struct Sources {
 #[derive(Debug)]
 pub struct Alerting {
     alerts: Alerts,
+    file: PathBuf,
+    /// Why the newest content of the file does not count.
+    refused: watch::Sender<Vec<String>>,
+    /// What is on record of receivers that cannot be named while their file is wrong.
+    unnamed: Recorded,
     director: String,
     wrong: Problems,
     told: Vec<Told>,
@@ -74,33 +80,43 @@ type Written = (Record<Recorded>, Result<bool, RecordError>);
 
 impl Alerting {
     /// With what the last run has left, in the name of this director. Without a record what waits
-    /// is lost with the process.
+    /// is lost with the process. While the file is wrong nobody is told, and what is on record waits
+    /// until it has been mended.
     pub fn new(
-        alerts: Alerts,
+        loaded: Result<Alerts, Vec<problem::Problem>>,
+        file: PathBuf,
         director: String,
         mut recorded: Recorded,
         record: Option<Record<Recorded>>,
     ) -> Self {
-        let told = |receiver: &Receiver| {
-            let RecordedReceiver { told, waiting } =
-                recorded.remove(&receiver.name).unwrap_or_default();
-            let (collector, queue) = (Collector::new(told), Queue::new(waiting));
-            Told { collector, queue, busy: false, retry: None }
+        let is_right = loaded.is_ok();
+        let (alerts, refused) = match loaded {
+            Ok(alerts) => (alerts, Vec::new()),
+            Err(problems) => (Alerts::default(), texts(&problems)),
         };
+        let told =
+            |receiver: &Receiver| Told::of(recorded.remove(&receiver.name).unwrap_or_default());
         let told: Vec<Told> = alerts.receivers.iter().map(told).collect();
+        let unnamed = if is_right { Recorded::default() } else { recorded };
         // What is not known yet is as it was told last.
         let wrong = told.iter().flat_map(|it| it.collector.told().clone()).collect();
         let disk = Disk { record, writing: None, is_behind: false };
-        Self { alerts, director, wrong, told, deliveries: JoinSet::new(), disk }
+        let (refused, deliveries) = (watch::Sender::new(refused), JoinSet::new());
+        Self { alerts, file, refused, unnamed, director, wrong, told, deliveries, disk }
+    }
+
+    /// Why the newest content of the file does not count; empty while it does.
+    pub fn refused(&self) -> watch::Receiver<Vec<String>> {
+        self.refused.subscribe()
     }
 
     /// Tells until the senders are gone. The file is read anew on SIGHUP.
-    pub async fn run(mut self, mut sources: Sources, file: PathBuf, mut hangup: Signal) {
+    pub async fn run(mut self, mut sources: Sources, mut hangup: Signal) {
         loop {
             self.look(&mut sources);
             self.collect();
             self.start();
-            self.disk.catch_up(&self.alerts, &self.told);
+            self.disk.catch_up(&self.alerts, &self.told, &self.unnamed);
             let next = self.next();
             // All arms are cancel-safe: watches, a broadcast, a JoinSet, a kept handle, a sleep.
             let alive = tokio::select! {
@@ -109,7 +125,7 @@ impl Alerting {
                 changed = sources.policies.changed() => changed.is_ok(),
                 event = sources.events.recv() => self.happened(event),
                 Some(ended) = self.deliveries.join_next() => { self.ended(ended); true }
-                _ = hangup.recv() => { self.reload(&file).await; true }
+                _ = hangup.recv() => { self.reload().await; true }
                 written = written(&mut self.disk.writing) => { self.disk.settle(written); true }
                 () = sleep_until(next) => true,
             };
@@ -120,13 +136,14 @@ impl Alerting {
     }
 
     /// Takes over receivers as they are in the file now; those of the same name go on.
-    async fn reload(&mut self, file: &Path) {
-        let path = file.to_owned();
+    async fn reload(&mut self) {
+        let path = self.file.clone();
         let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(problems)) => {
                 error!(problems = problems.len(), "alerts stay as they were: their file is wrong");
                 problems.iter().for_each(|problem| error!("{problem}"));
+                self.refused.send_replace(texts(&problems));
                 return;
             }
             Err(bug) => {
@@ -134,6 +151,7 @@ impl Alerting {
                 return;
             }
         };
+        self.refused.send_replace(Vec::new());
         // What is under way belongs to the receivers there were; it is tried again.
         self.deliveries.abort_all();
         while self.deliveries.join_next().await.is_some() {}
@@ -142,9 +160,10 @@ impl Alerting {
         let mut told: HashMap<String, Told> = names.zip(std::mem::take(&mut self.told)).collect();
         let of = |receiver: &Receiver| match told.remove(&receiver.name) {
             Some(told) => Told { busy: false, retry: None, ..told },
-            None => Told::default(),
+            None => Told::of(self.unnamed.remove(&receiver.name).unwrap_or_default()),
         };
         self.told = self.alerts.receivers.iter().map(of).collect();
+        self.unnamed.clear();
         self.disk.is_behind = true;
         info!(receivers = self.told.len(), "alerts loaded");
     }
@@ -262,9 +281,22 @@ impl Alerting {
     }
 }
 
+impl Told {
+    fn of(recorded: RecordedReceiver) -> Self {
+        let RecordedReceiver { told, waiting } = recorded;
+        let (collector, queue) = (Collector::new(told), Queue::new(waiting));
+        Self { collector, queue, busy: false, retry: None }
+    }
+}
+
+/// Each problem, ready to print.
+fn texts(problems: &[problem::Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
 impl Disk {
     /// Writes down what is behind, one write at a time.
-    fn catch_up(&mut self, alerts: &Alerts, told: &[Told]) {
+    fn catch_up(&mut self, alerts: &Alerts, told: &[Told], unnamed: &Recorded) {
         if !self.is_behind || self.writing.is_some() {
             return;
         }
@@ -274,7 +306,8 @@ impl Disk {
             let (wrong, waiting) = (told.collector.told().clone(), told.queue.waiting().clone());
             (receiver.name.clone(), RecordedReceiver { told: wrong, waiting })
         };
-        let content: Recorded = alerts.receivers.iter().zip(told).map(of).collect();
+        let named = alerts.receivers.iter().zip(told).map(of);
+        let content: Recorded = unnamed.clone().into_iter().chain(named).collect();
         self.writing = Some(tokio::task::spawn_blocking(move || {
             let result = record.save(&content);
             (record, result)

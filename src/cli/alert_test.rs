@@ -10,11 +10,12 @@ use crate::alerts::deliver::deliver;
 use crate::alerts::message::Message;
 
 pub(super) fn alert_test(args: &AlertTest) -> Result<Exit, Failure> {
-    let Some((alerts, path)) = open::alerts(args.alerts.as_deref())? else {
+    let Some(path) = open::alerts_file(args.alerts.as_deref()) else {
         let text = "nobody is told of anything: there is no /etc/pointsman/alerts.yaml; write one, \
                     or name another with --alerts";
         return Err(Failure::text(text));
     };
+    let alerts = open::alerts(&path)?;
     let is_there = |name: &&String| !alerts.receivers.iter().any(|it| it.name == **name);
     if let Some(stranger) = args.receivers.iter().find(is_there) {
         let names: Vec<&str> = alerts.receivers.iter().map(|it| it.name.as_str()).collect();

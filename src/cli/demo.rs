@@ -122,6 +122,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
             dry_run: false,
             ipvs: "memory".to_owned(),
             settings: watch::channel(SettingsStatus::default()).1,
+            alerts: watch::channel(Vec::new()).1,
             tuning: watch::channel(tuning).1,
         },
     })

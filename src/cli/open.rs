@@ -68,19 +68,19 @@ pub(super) fn scope_of(table: Table, netns: Option<&str>) -> Scope {
 /// Where alerts are configured by default.
 const ALERTS_FILE: &str = "/etc/pointsman/alerts.yaml";
 
-/// Who is told of problems, and the file that says so; problems with it go to standard error. The
-/// default file need not be there.
-pub(super) fn alerts(named: Option<&Path>) -> Result<Option<(Alerts, PathBuf)>, Failure> {
+/// The file that says who is told of problems; the default one need not be there.
+pub(super) fn alerts_file(named: Option<&Path>) -> Option<PathBuf> {
     let path = named.unwrap_or(Path::new(ALERTS_FILE));
-    if named.is_none() && !path.exists() {
-        return Ok(None);
-    }
-    let loaded = alerts::file::load(path).map_err(|problems| {
+    (named.is_some() || path.exists()).then(|| path.to_owned())
+}
+
+/// Who is told of problems; problems with the file go to standard error.
+pub(super) fn alerts(path: &Path) -> Result<Alerts, Failure> {
+    alerts::file::load(path).map_err(|problems| {
         complain_of(&problems);
-        let message = format!("invalid alerts in {}: nothing was touched", path.display());
+        let message = format!("invalid alerts in {}: nobody is told of anything", path.display());
         Failure { exit: Exit::Usage, message }
-    })?;
-    Ok(Some((loaded, path.to_owned())))
+    })
 }
 
 /// What this machine calls itself.

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::args::{Common, Listen, Run, Table};
 use super::settings_follower::Follower;
 use super::{Exit, Failure, complain, logging, open, runtime, settings};
+use crate::alerts;
 use crate::alerts::config::Alerts;
 use crate::alerts::queue::ALERTS;
 use crate::alerts::task::Alerting;
@@ -28,6 +29,7 @@ use crate::ipvs::table_lock::{TableLock, lock_table};
 use crate::ipvs::{Ipvs, IpvsError};
 use crate::notify::{Environment, Notifier};
 use crate::policy::load::Loaded;
+use crate::policy::problem::Problem;
 use crate::privileges;
 use crate::probe::engine::Limits;
 use crate::probe::knowledge::{HEALTH, Recalled, Recorded};
@@ -67,7 +69,8 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     let ipvs: Box<dyn Ipvs> = if args.dry_run { Box::new(Rehearsal::new(table)) } else { table };
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
-    let alerting = alerts.map(|(alerts, path)| alerting(&args, alerts, path));
+    let alerting = alerts.map(|(loaded, path)| alerting(&args, loaded, path));
+    let alerts = alerting.as_ref().map_or_else(|| watch::channel(Vec::new()).1, Alerting::refused);
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {
@@ -114,6 +117,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
             }
             .to_owned(),
             settings: settings_status,
+            alerts,
         },
         notifier,
     };
@@ -145,7 +149,7 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
 }
 
 /// Who is told of problems, and the file that says so.
-type ToTell = Option<(Alerts, PathBuf)>;
+type ToTell = Option<(Result<Alerts, Vec<Problem>>, PathBuf)>;
 
 /// What is opened before privileges are given up, and those that are kept.
 struct Opened {
@@ -160,10 +164,12 @@ fn with_least_privilege(args: &Run) -> Result<Opened, Failure> {
     let refused = |error| Failure::text(format!("cannot give up privileges: {error}"));
     privileges::respect_permissions().map_err(refused)?;
     let first = open::policies(&args.common.policies)?;
-    let alerts = if args.dry_run { None } else { open::alerts(args.alerts.as_deref())? };
+    let alerts = if args.dry_run { None } else { open::alerts_file(args.alerts.as_deref()) };
+    // Real servers are looked after also when nobody can be told of it.
+    let alerts = alerts.map(|path| (alerts::file::load(&path), path));
     let web = web(&args.listen)?;
     let mut needed = privileges::needed(&first.set);
-    if alerts.as_ref().is_some_and(|(alerts, _)| alerts.have_commands()) {
+    if alerts.as_ref().is_some_and(|(it, _)| it.as_ref().is_ok_and(Alerts::have_commands)) {
         needed |= privileges::OF_PROGRAMS;
     }
     if args.dry_run {
@@ -241,10 +247,21 @@ fn remembered(common: &Common, dry_run: bool) -> (Recalled, Option<Record<Record
 }
 
 /// Tells those who are to be told, and goes on where the last run was.
-fn alerting(args: &Run, alerts: Alerts, path: PathBuf) -> (Alerting, PathBuf) {
+fn alerting(args: &Run, loaded: Result<Alerts, Vec<Problem>>, path: PathBuf) -> Alerting {
     let (recorded, record) = recorded(&args.common, ALERTS, false);
-    info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
-    (Alerting::new(alerts, open::director(), recorded, record), path)
+    match &loaded {
+        Ok(alerts) => {
+            info!(receivers = alerts.receivers.len(), file = %path.display(), "alerts loaded");
+        }
+        Err(problems) => {
+            error!(
+                problems = problems.len(),
+                "nobody is told of anything: the alerts file is wrong"
+            );
+            problems.iter().for_each(|problem| error!("{problem}"));
+        }
+    }
+    Alerting::new(loaded, path, open::director(), recorded, record)
 }
 
 /// Events that cannot be kept do not stop the start.

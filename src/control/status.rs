@@ -49,6 +49,9 @@ pub struct Status {
     /// The settings file.
     #[serde(default)]
     pub settings: SettingsStatus,
+    /// Why the newest content of the alerts file does not count, ready to print.
+    #[serde(default)]
+    pub alerts_refused: Vec<String>,
     /// The table and the work on it.
     pub table: TableStatus,
     /// Probing as a whole.
@@ -284,6 +287,8 @@ pub struct Facts {
     pub ipvs: String,
     /// What becomes of the settings file.
     pub settings: watch::Receiver<SettingsStatus>,
+    /// Why the newest content of the alerts file does not count.
+    pub alerts: watch::Receiver<Vec<String>>,
     /// What can be set anew while it runs.
     pub tuning: watch::Receiver<Tuning>,
 }
@@ -309,6 +314,7 @@ impl Status {
             alarm: AlarmStatus::of(snapshot),
             policies,
             settings: facts.settings.borrow().clone(),
+            alerts_refused: facts.alerts.borrow().clone(),
             table: table(report, snapshot.now),
             probes: probes(snapshot),
             overrides: overrides::list(&snapshot.overrides, set, wall),
@@ -385,6 +391,9 @@ impl Status {
         }
         if !self.settings.refused.is_empty() {
             troubles.push("newer settings refused".to_owned());
+        }
+        if !self.alerts_refused.is_empty() {
+            troubles.push("the alerts file is refused".to_owned());
         }
         if !self.settings.need_restart.is_empty() {
             let changed = self.settings.need_restart.join(", ");

@@ -311,3 +311,40 @@ fn a_certificate_that_ends_soon_is_told_and_so_is_its_renewal() {
     );
     daemon.stop();
 }
+
+/// Real servers are looked after also when nobody can be told of it, and what waited still waits.
+#[test]
+fn a_wrong_alerts_file_stops_nothing() {
+    let backends = [Backend::start(), Backend::start()];
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = dead.local_addr().unwrap();
+    drop(dead);
+    let office = Office::new(&backends, &mail(address));
+    let right = fs::read_to_string(&office.file).unwrap();
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    backends[0].answer(503);
+    daemon.wait_log("cannot deliver an alert; it waits and is tried again");
+    let record = office.scratch.state().join("alerts-memory.json");
+    assert!(within(DEADLINE, || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"))));
+    daemon.kill();
+
+    fs::write(&office.file, right.replace("    wait:", "    wiat:")).unwrap();
+    let daemon = office.daemon();
+    let status = daemon.wait_up(1);
+    let degraded = status["degraded"].to_string();
+    assert!(degraded.contains("the alerts file is refused"), "{degraded}");
+    assert!(
+        status["alerts_refused"][0].as_str().unwrap().contains("unknown key `wiat`"),
+        "{status:#}"
+    );
+    daemon.wait_log("nobody is told of anything: the alerts file is wrong");
+
+    let post = Post::start(TcpListener::bind(address).unwrap(), take_mail);
+    fs::write(&office.file, right).unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    let text = post.wait(1);
+    assert!(text.contains(&format!("{} of www is down", backends[0].address)), "{text}");
+    daemon.wait("the file in force", |status| status["alerts_refused"] == Value::Array(Vec::new()));
+    daemon.stop();
+}
