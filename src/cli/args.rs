@@ -75,7 +75,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Directory of policies (every *.yaml and *.yml in it), or one file
-    #[arg(long, value_name = "DIR", default_value = "/etc/pointsman/policies")]
+    #[arg(long, value_name = "DIR", default_value = POLICIES)]
     pub policies: PathBuf,
     /// The table to work on
     #[arg(long, value_enum, value_name = "TABLE", default_value_t = Table::Kernel)]
@@ -96,6 +96,9 @@ pub enum Table {
     /// One in this process, for trying things out
     Memory,
 }
+
+/// Where policies are.
+pub(super) const POLICIES: &str = "/etc/pointsman/policies";
 
 /// The socket of the daemon.
 #[derive(Debug, Clone, Args)]
@@ -237,7 +240,7 @@ pub enum Assume {
 #[derive(Debug, Args)]
 pub struct Check {
     /// Directories or files to check
-    #[arg(value_name = "PATH", default_value = "/etc/pointsman/policies")]
+    #[arg(value_name = "PATH", default_value = POLICIES)]
     pub paths: Vec<PathBuf>,
     /// Format of the answer
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
@@ -448,7 +451,7 @@ pub struct AlertTest {
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Directory of policies, or one file: what they need is looked for
-    #[arg(long, value_name = "DIR", default_value = "/etc/pointsman/policies")]
+    #[arg(long, value_name = "DIR", default_value = POLICIES)]
     pub policies: PathBuf,
     /// Directory of the daemon for what must survive a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/pointsman")]

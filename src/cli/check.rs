@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::args::{Check, Output};
+use std::path::Path;
+
+use super::args::{Check, Output, POLICIES};
 use super::open::complain_of;
 use super::{Exit, Failure, answer, json};
 use crate::count::count;
@@ -24,6 +26,10 @@ pub(super) fn check(args: &Check, in_settings: Vec<Problem>) -> Result<Exit, Fai
         Ok(loaded) => (loaded.set.policies.len(), Vec::new(), loaded.lints),
         Err(problems) => (0, problems, Vec::new()),
     };
+    if !in_settings.is_empty() && args.paths == [Path::new(POLICIES)] {
+        // Where the policies are is what the settings would say.
+        problems.clear();
+    }
     problems.extend(in_settings);
     let valid = problems.is_empty();
     let (problems, more): (Vec<_>, Vec<_>) = problems.into_iter().partition(Problem::is_error);

@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod export;
 mod journal;
+mod listening;
 mod log_text;
 mod logging;
 mod open;
@@ -81,9 +82,11 @@ fn with_settings(cli: Cli) -> Result<(Cli, FromFile), Failure> {
             return Err(Failure { exit: Exit::Usage, message });
         }
     };
+    let objection = values.objection().filter(|_| matches!(cli.command, Command::Check(_)));
+    let problems = objection.map(|why| file.problem(why)).into_iter().collect();
     let matches = values.parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    Ok((cli, FromFile { file, values, problems: Vec::new() }))
+    Ok((cli, FromFile { file, values, problems }))
 }
 
 fn command((cli, settings): (Cli, FromFile)) -> Result<Exit, Failure> {

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::args::{Common, Listen, Run, Table};
 use super::settings_follower::Follower;
-use super::{Exit, Failure, complain, logging, open, runtime, settings};
+use super::{Exit, Failure, complain, listening, logging, open, runtime, settings};
 use crate::alerts;
 use crate::alerts::config::Alerts;
 use crate::alerts::queue::ALERTS;
@@ -38,7 +38,7 @@ use crate::reconcile::overrides::OVERRIDES;
 use crate::reconcile::ownership::OWNED;
 use crate::reconcile::standing::{Clocks, STANDING};
 use crate::record::{Kind, Record};
-use crate::web::listener::{self, Listener, MOST_CLIENTS};
+use crate::web::listener::{Listener, MOST_CLIENTS};
 
 /// Descriptors that are not for probes: log, socket, netlink, watches, clients.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -294,25 +294,11 @@ fn listen(args: &Run) -> Result<Option<UnixListener>, Failure> {
 }
 
 /// The HTTP listener, if one is asked for. Without it nobody would notice the daemon's troubles, so
-/// it is a reason not to start. What belongs together may come from flags and settings, so it is
-/// looked at here.
+/// it is a reason not to start.
 fn web(args: &Listen) -> Result<Option<Listener>, Failure> {
-    let usage = |text: &str| Failure { exit: Exit::Usage, message: text.to_owned() };
-    let Listen { listen, listen_token_file: token, listen_tls_cert, listen_tls_key } = args.clone();
-    let tls = match (listen_tls_cert, listen_tls_key) {
-        (None, None) => None,
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        _ => return Err(usage("--listen-tls-cert and --listen-tls-key belong together")),
-    };
-    match listen {
-        None if token.is_some() || tls.is_some() => Err(usage(
-            "a token or TLS for the listener without a listener: say where with --listen",
-        )),
-        None => Ok(None),
-        Some(address) => Listener::bind(listener::Listen { address, token, tls })
-            .map(Some)
-            .map_err(|error| Failure::new(&error)),
-    }
+    let wanted = listening::wanted(args);
+    let wanted = wanted.map_err(|message| Failure { exit: Exit::Usage, message })?;
+    wanted.map(Listener::bind).transpose().map_err(|error| Failure::new(&error))
 }
 
 /// Raises the descriptor limit as far as allowed and says how many probes fit.

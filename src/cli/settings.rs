@@ -14,11 +14,12 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
 use super::args::{self, Cli, Run};
+use super::listening;
 use crate::policy::decode::{self, Fields};
 use crate::policy::guard::Guard;
 use crate::policy::load;
 use crate::policy::node::{self, Node};
-use crate::policy::problem::{Problem, sort};
+use crate::policy::problem::{Location, Problem, sort};
 use crate::policy::source::Report;
 use crate::probe::blast_limit::BlastLimit;
 use crate::tuning::Tuning;
@@ -50,6 +51,11 @@ impl File {
         Self { named: named.is_some(), path: named.unwrap_or_else(|| DEFAULT.into()) }
     }
 
+    /// A problem with it as a whole.
+    pub(super) fn problem(&self, message: String) -> Problem {
+        Problem::error(Location::whole(self.path.display().to_string()), message)
+    }
+
     /// Reads it; every problem with it otherwise.
     pub(super) fn load(&self) -> Result<Values, Vec<Problem>> {
         let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
@@ -74,6 +80,11 @@ impl File {
 }
 
 impl Values {
+    /// Why `run` would not start with these and no flags, as far as that can be told.
+    pub(super) fn objection(&self) -> Option<String> {
+        compare(self, self, ["pointsman", "run"].map(Into::into)).err()
+    }
+
     /// A command line with these as defaults.
     pub(super) fn parse(
         &self,
@@ -184,14 +195,17 @@ pub(super) fn tuning(args: &Run) -> Tuning {
 }
 
 /// `run` as it would start now, and the settings in which that differs from how it was started and
-/// that count after a restart only, as the file writes them; `None` if it would not start.
+/// that count after a restart only, as the file writes them; or why it would not start.
 pub(super) fn compare(
     started: &Values,
     now: &Values,
     arguments: impl IntoIterator<Item = OsString> + Clone,
-) -> Option<(Run, Vec<String>)> {
-    let (before, after) = (started.parse(arguments.clone()).ok()?, now.parse(arguments).ok()?);
-    let args::Command::Run(run) = Cli::from_arg_matches(&after).ok()?.command else { return None };
+) -> Result<(Run, Vec<String>), String> {
+    let said = |error: clap::Error| error.to_string();
+    let before = started.parse(arguments.clone()).map_err(said)?;
+    let after = now.parse(arguments).map_err(said)?;
+    let run = run_of(&after).map_err(said)?.ok_or("another command")?;
+    listening::wanted(&run.listen)?;
     let raw = |matches: &ArgMatches, id: &str| -> Option<Vec<OsString>> {
         let values = matches.subcommand()?.1.get_raw(id)?;
         Some(values.map(Into::into).collect())
@@ -199,7 +213,14 @@ pub(super) fn compare(
     let command = run_command();
     let ids = flags(&command).map(|arg| arg.get_id().as_str());
     let other = ids.filter(|id| !AT_ONCE.contains(id) && raw(&before, id) != raw(&after, id));
-    Some((run, other.map(written).collect()))
+    Ok((run, other.map(written).collect()))
+}
+
+fn run_of(matches: &ArgMatches) -> clap::error::Result<Option<Run>> {
+    Ok(match Cli::from_arg_matches(matches)?.command {
+        args::Command::Run(run) => Some(run),
+        _ => None,
+    })
 }
 
 /// `log_keep` as `log: keep`.

@@ -62,11 +62,9 @@ impl Follower {
             return;
         }
         let arguments = std::env::args_os().collect::<Vec<_>>();
-        let Some((run, need_restart)) = compare(&self.started, &values, arguments) else {
-            error!(
-                "the settings do not go with the flags of this daemon; those before stay in force"
-            );
-            return;
+        let (run, need_restart) = match compare(&self.started, &values, arguments) {
+            Ok(compared) => compared,
+            Err(why) => return self.refuse(&[self.file.problem(why)]),
         };
         self.last = values;
         let tuning = tuning(&run);

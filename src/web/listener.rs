@@ -42,13 +42,25 @@ pub struct Listen {
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
+impl Listen {
+    /// Whether strangers are kept out.
+    ///
+    /// # Errors
+    /// [`ListenError::Open`].
+    pub fn check(&self) -> Result<(), ListenError> {
+        let is_open = !is_loopback(self.address.ip()) && self.token.is_none() && self.tls.is_none();
+        if is_open { Err(ListenError::Open(self.address)) } else { Ok(()) }
+    }
+}
+
 /// Why nobody can be listened to. The daemon does not start.
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// Anybody could read.
     #[error(
         "--listen {0} is not a loopback address: anybody who reaches it could read; give a token \
-         with --listen-token-file, or TLS with --listen-tls-cert and --listen-tls-key"
+         with --listen-token-file, or TLS with --listen-tls-cert and --listen-tls-key (or the \
+         settings of these names)"
     )]
     Open(SocketAddr),
     /// A file cannot be used.
@@ -73,10 +85,8 @@ impl Listener {
     /// # Errors
     /// An address that is open to others, a file that cannot be used, what the system refuses.
     pub fn bind(listen: Listen) -> Result<Self, ListenError> {
+        listen.check()?;
         let wanted = listen.address;
-        if !is_loopback(wanted.ip()) && listen.token.is_none() && listen.tls.is_none() {
-            return Err(ListenError::Open(wanted));
-        }
         let token = listen.token.map(secrets::token).transpose().map_err(ListenError::File)?;
         let tls = listen.tls.map(|(certificate, key)| secrets::tls(certificate, key));
         let tls = tls.transpose().map_err(ListenError::File)?;

@@ -132,3 +132,47 @@ fn the_guard_follows_the_file() {
     settings(&scratch, "reload_guard: off\n");
     daemon.wait_reloads(1);
 }
+
+/// What the keys say together is looked at before a restart has to.
+#[test]
+fn a_listener_that_would_not_start_is_a_problem_beforehand() {
+    let scratch = Scratch::with_one();
+    let settings = scratch.path("settings.yaml");
+    let check = |text: &str| {
+        fs::write(&settings, text).unwrap();
+        let mut command = pointsman(&["check", "--settings"]);
+        command.arg(&settings).arg(scratch.policies());
+        finish(command)
+    };
+    for (text, complaint) in [
+        ("listen: 0.0.0.0:9470\n", "is not a loopback address"),
+        ("listen_tls_cert: /etc/cert.pem\n", "belong together"),
+        ("listen_token_file: /etc/token\n", "without a listener"),
+    ] {
+        let finished = check(text).exit(2);
+        assert!(finished.stderr.contains(complaint), "{text}: {finished:?}");
+    }
+    check("listen: 127.0.0.1:0\n").exit(0);
+
+    let daemon =
+        Daemon::start_with(&scratch, |command| _ = command.arg("--settings").arg(&settings));
+    daemon.wait_up(1);
+    fs::write(&settings, "listen: 0.0.0.0:9470\n").unwrap();
+    let status = daemon.wait("a refusal", |status| status["settings"]["refused"][0].is_string());
+    assert!(status["settings"]["refused"][0].as_str().unwrap().contains("loopback"), "{status:#}");
+    assert_eq!(status["settings"]["need_restart"], Value::Array(Vec::new()));
+}
+
+/// A mistake in the settings is not a mistake in policies that are elsewhere.
+#[test]
+fn broken_settings_are_the_only_problem_they_are() {
+    let scratch = Scratch::new();
+    let settings = scratch.path("settings.yaml");
+    fs::write(&settings, "policies: /srv/nowhere\nresnyc: 5s\n").unwrap();
+    let mut command = pointsman(&["check", "--settings"]);
+    command.arg(&settings);
+    let finished = finish(command).exit(2);
+    assert!(finished.stderr.contains("did you mean `resync`"), "{finished:?}");
+    assert!(!finished.stderr.contains("/etc/pointsman/policies"), "{finished:?}");
+    assert!(finished.stderr.ends_with("1 error\n"), "{finished:?}");
+}
