@@ -32,8 +32,8 @@ fn an_open_address_needs_a_token_or_tls() {
         assert!(finished.stderr.contains(says), "{args:?}: {finished:#?}");
     };
     let open = ["--listen", "0.0.0.0:0"];
-    refused(&open, 1, "--listen-token-file");
-    refused(&["--listen", "[::]:0"], 1, "not a loopback address");
+    refused(&open, 2, "--listen-token-file");
+    refused(&["--listen", "[::]:0"], 2, "not a loopback address");
     refused(&["--listen-token-file", "x"], 2, "say where with --listen");
     refused(&["--listen", "127.0.0.1:0", "--listen-tls-cert", "x"], 2, "belong together");
     refused(&["--listen", "127.0.0.1:0", "--listen-token-file", "/nowhere"], 1, "/nowhere");
