@@ -213,33 +213,169 @@ fn every_chapter_is_in_the_table_of_contents() {
     }
 }
 
+/// Where the reference has the keys of each mapping: by its place in the schema, chapters and
+/// headings.
+const SECTIONS: [(&str, &[&str]); 25] = [
+    ("", &["POLICY.md: A policy"]),
+    ("/properties/virtual_services", &["POLICY.md: Virtual services"]),
+    ("/properties/persistence", &["POLICY.md: Virtual services"]),
+    ("/properties/tunnel", &["POLICY.md: Real servers"]),
+    ("/$defs/real_server", &["POLICY.md: Real servers"]),
+    ("/properties/drain", &["SAFETY.md: Leaving and returning"]),
+    ("/properties/health_floor", &["SAFETY.md: The health floor"]),
+    ("/properties/sorry_server", &["SAFETY.md: The sorry server", "POLICY.md: Real servers"]),
+    ("/$defs/check", &["CHECKS.md: Checks"]),
+    ("/$defs/check/properties/damping", &["SAFETY.md: Flap damping"]),
+    ("/$defs/check/properties/http", &["CHECKS.md: http, https and http2"]),
+    ("/$defs/check/properties/https", &["CHECKS.md: http, https and http2", "CHECKS.md: tls"]),
+    ("/$defs/check/properties/http2", &["CHECKS.md: http, https and http2", "CHECKS.md: tls"]),
+    ("/$defs/check/properties/grpc", &["CHECKS.md: grpc", "CHECKS.md: tls"]),
+    ("/$defs/check/properties/smtp", &["CHECKS.md: smtp", "CHECKS.md: tls"]),
+    ("/$defs/check/properties/tls", &["CHECKS.md: tls"]),
+    ("/$defs/check/properties/tcp", &["CHECKS.md: tcp"]),
+    ("/$defs/check/properties/udp", &["CHECKS.md: udp"]),
+    ("/$defs/check/properties/dns", &["CHECKS.md: dns"]),
+    ("/$defs/check/properties/exec", &["CHECKS.md: exec"]),
+    ("/$defs/check/properties/file", &["CHECKS.md: file"]),
+    ("/$defs/check/properties/agent", &["CHECKS.md: agent"]),
+    ("/$defs/check/properties/redis", &["CHECKS.md: redis"]),
+    ("/$defs/check/properties/mysql", &["CHECKS.md: mysql"]),
+    ("/$defs/check/properties/postgresql", &["CHECKS.md: postgresql"]),
+];
+
 #[test]
-fn every_key_of_a_policy_is_in_the_reference() {
+fn every_key_of_a_policy_is_in_its_place_in_the_reference() {
     let schema = finish(pointsman(&["schema"])).exit(0).json();
-    let mut keys = BTreeSet::new();
-    collect_keys(&schema, &mut keys);
-    assert!(keys.len() > 80, "{keys:?}");
-    let reference = ["docs/POLICY.md", "docs/CHECKS.md", "docs/SAFETY.md"].map(read).concat();
-    let rows: Vec<&str> = reference.lines().filter(|line| line.starts_with("| ")).collect();
-    // In a first cell, or within a small mapping that is written out.
-    let has = |row: &str, key: &str| {
-        let first = row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{key}`")));
-        first || row.contains(&format!("{{ {key}: "))
-    };
-    let missing: Vec<_> = keys.iter().filter(|key| !rows.iter().any(|row| has(row, key))).collect();
-    assert!(missing.is_empty(), "no row of a table has {missing:?}");
+    let mut mappings = Vec::new();
+    collect_mappings("", &schema, &mut mappings);
+    let (mut count, mut missing) = (0, Vec::new());
+    for (place, keys) in mappings {
+        let is_in = |(of, _): &&(&str, &[&str])| {
+            place.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let found = SECTIONS.iter().filter(is_in).max_by_key(|(of, _)| of.len());
+        let (_, sections) = found.unwrap_or_else(|| panic!("no section for {place}"));
+        let rows: Vec<String> = sections.iter().flat_map(|it| rows_under(it)).collect();
+        for key in keys {
+            count += 1;
+            // In a first cell, or within a small mapping that is written out in another one.
+            let is_there = rows.iter().any(|row| {
+                let first = row.split('|').nth(1).unwrap_or_default();
+                first.contains(&format!("`{key}`")) || row.contains(&format!("{{ {key}: "))
+            });
+            if !is_there {
+                missing.push(format!("{}: `{key}`", sections.join(" or ")));
+            }
+        }
+    }
+    assert!(count > 150, "{count}");
+    assert!(missing.is_empty(), "no row has {missing:#?}");
 }
 
-fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+/// The rows of the tables between a heading and the next one.
+fn rows_under(section: &str) -> Vec<String> {
+    let (chapter, heading) = section.split_once(": ").unwrap();
+    let text = read(&format!("docs/{chapter}"));
+    let is_heading = |line: &&str| line.trim_start_matches('#').strip_prefix(' ') == Some(heading);
+    let mut lines = text.lines().skip_while(|line| !line.starts_with('#') || !is_heading(line));
+    assert!(lines.next().is_some(), "no heading `{heading}`");
+    let section = lines.take_while(|line| !line.starts_with('#'));
+    section.filter(|line| line.starts_with("| ")).map(str::to_owned).collect()
+}
+
+/// Every mapping of a schema: its place and its keys.
+fn collect_mappings(place: &str, schema: &Value, into: &mut Vec<(String, Vec<String>)>) {
     match schema {
         Value::Object(fields) => {
             if let Some(Value::Object(properties)) = fields.get("properties") {
-                keys.extend(properties.keys().cloned());
+                into.push((place.to_owned(), properties.keys().cloned().collect()));
             }
-            fields.values().for_each(|field| collect_keys(field, keys));
+            let below = |(name, field)| collect_mappings(&format!("{place}/{name}"), field, into);
+            fields.iter().for_each(below);
         }
-        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        Value::Array(items) => {
+            items.iter().for_each(|item| collect_mappings(place, item, into));
+        }
         _ => {}
+    }
+}
+
+/// The keys of the alerts file are those that its reader tells whoever misspells one.
+#[test]
+fn every_key_of_the_alerts_file_is_in_its_chapter() {
+    let text = read("docs/ALERTS.md");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("alerts.yaml");
+    let known = |yaml: &str| -> Vec<String> {
+        fs::write(&file, yaml).unwrap();
+        let problems = pointsman::alerts::file::load(&file).unwrap_err();
+        let told = problems.iter().map(|it| it.render(false)).collect::<String>();
+        let list =
+            Regex::new("(?m)(?:known here: |expected one of )(.*?)(?:, found .*)?$").unwrap();
+        let list = list.captures(&told).unwrap_or_else(|| panic!("{told}"))[1].to_owned();
+        Regex::new("`?([a-z_]+)`?")
+            .unwrap()
+            .captures_iter(&list)
+            .map(|it| it[1].to_owned())
+            .collect()
+    };
+    for yaml in [
+        "xyzzy: 1\n",
+        "receivers: [{ xyzzy: 1 }]\n",
+        "receivers: [{ mail: { xyzzy: 1 } }]\n",
+        "receivers: [{ webhook: { xyzzy: 1 } }]\n",
+        "routes: [{ xyzzy: 1 }]\n",
+        "routes: [{ kinds: [xyzzy] }]\n",
+    ] {
+        let keys = known(yaml);
+        assert!(keys.len() > 1, "{yaml}: {keys:?}");
+        for key in keys {
+            assert!(text.contains(&format!("`{key}`")), "{yaml}: nothing is said of `{key}`");
+        }
+    }
+}
+
+/// What is shown of files is what their readers take.
+#[test]
+fn every_file_that_is_shown_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut seen = BTreeSet::new();
+    for (document, text) in documents() {
+        for (index, yaml) in blocks(&text, "yaml").iter().enumerate() {
+            let file = directory.path().join(format!("shown-{index}.yaml"));
+            fs::write(&file, yaml).unwrap();
+            let path = file.to_str().unwrap();
+            match document.as_str() {
+                "docs/ALERTS.md" => {
+                    let loaded = pointsman::alerts::file::load(&file);
+                    assert!(loaded.is_ok(), "{document}: {loaded:?}");
+                }
+                "docs/SETTINGS.md" => {
+                    let policies = root().join("policies");
+                    let policies = policies.to_str().unwrap();
+                    finish(pointsman(&["check", "--settings", path, policies])).exit(0);
+                }
+                "docs/METRICS.md" => prometheus(path),
+                _ => _ = finish(pointsman(&["check", path])).exit(0),
+            }
+            seen.insert(document.clone());
+        }
+    }
+    let all = ["README.md", "docs/ALERTS.md", "docs/METRICS.md", "docs/POLICY.md"];
+    let all = all.into_iter().chain(["docs/QUICKSTART.md", "docs/SETTINGS.md"]);
+    assert_eq!(seen, all.map(str::to_owned).collect());
+}
+
+fn prometheus(path: &str) {
+    let ended = std::process::Command::new("promtool")
+        .args(["check", "config", "--syntax-only", path])
+        .output();
+    match ended {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("NOT TESTED: promtool: {error}")
+        }
+        Err(error) => panic!("promtool: {error}; run tests/install-deps"),
     }
 }
 
