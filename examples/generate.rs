@@ -27,7 +27,7 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     ),
 ];
 
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     (
         "/etc/pointsman/policies/*.yaml",
         "The policies. Saving a file is enough: it is in force within a second, or not at all.",
@@ -41,9 +41,10 @@ const FILES: [(&str, &str); 7] = [
     ("/run/pointsman/pointsman.sock", "The socket of the running daemon."),
     ("/usr/share/pointsman/policy.schema.json", "The keys of a policy, for editors."),
     (
-        "/usr/share/doc/pointsman/POLICY.md",
-        "Every key of a policy. Examples of whole policies are in examples/ beside it.",
+        "/usr/share/doc/pointsman/docs/README.md",
+        "The book: every key of policies, settings and alerts, checks, safety, a runbook.",
     ),
+    ("/usr/share/doc/pointsman/policies", "Policies to begin with."),
 ];
 
 /// For each command, lines to type and what they do.

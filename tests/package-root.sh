@@ -60,13 +60,21 @@ code=0 && inside pointsman check || code=$?
 expect 2 "$code"
 inside sh -c 'cd /etc/pointsman/policies && pointsman policy new shop > shop.yaml'
 inside pointsman check
-for example in "$root"/usr/share/doc/pointsman/examples/policies/*.yaml; do
-    inside pointsman check "/usr/share/doc/pointsman/examples/policies/${example##*/}"
+for example in "$root"/usr/share/doc/pointsman/policies/*.yaml; do
+    inside pointsman check "/usr/share/doc/pointsman/policies/${example##*/}"
 done
 inside pointsman schema | cmp - "$root/usr/share/pointsman/policy.schema.json"
 named=$(zcat "$root/usr/share/man/man8/pointsman.8.gz" | cat - "$root/etc/pointsman/policies/README" |
     grep -o '/usr/share/[A-Za-z/.]*')
 [ -n "$named" ] || fail "the documentation names no file"
+# Every link of the documents leads somewhere.
+book=$root/usr/share/doc/pointsman
+for document in "$book"/README.md "$book"/docs/*.md; do
+    for link in $(grep -o '](\([^)#:]*\)' "$document" | sed 's/](//'); do
+        target=${document%/*}/$link
+        [ -e "$target" ] || [ -e "$target.gz" ] || fail "${document##*/} links to $link"
+    done
+done
 for path in $named; do
     [ -e "$root/$path" ] || fail "the documentation names $path"
 done
