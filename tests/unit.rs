@@ -1,0 +1,27 @@
+//! The shipped unit under a real systemd, on a real kernel: started, reloaded, killed, hung, stopped,
+//! and with files of root's that it may not read.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[expect(dead_code, reason = "the other tests on a kernel use the rest")]
+mod common;
+
+use std::time::Duration;
+
+use common::uml::{Guest, available};
+
+#[test]
+fn systemd_runs_it_as_an_operator_expects() {
+    if !available("the shipped unit") {
+        return;
+    }
+    let tree = env!("CARGO_MANIFEST_DIR");
+    let guest = Guest::new("/bin/sh")
+        .args([&format!("{tree}/tests/unit/boot.sh"), env!("CARGO_BIN_EXE_pointsman"), tree])
+        .memory("1G")
+        .deadline(Duration::from_secs(180));
+    let output = guest.run();
+    let well =
+        output.text.lines().rev().find(|line| !line.trim().is_empty()) == Some("all is well");
+    assert!(output.status == Some(0) && well, "{:?}: {}", output.status, output.text);
+}
