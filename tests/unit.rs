@@ -1,9 +1,6 @@
 //! The shipped unit under a real systemd, on a real kernel: started, reloaded, killed, hung, stopped,
 //! and with files of root's that it may not read.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
-#[expect(dead_code, reason = "the other tests on a kernel use the rest")]
 mod common;
 
 use std::time::Duration;

@@ -80,6 +80,18 @@ impl Message {
         Self { status, director, at, subject, text, problems, still: news.still }
     }
 
+    /// One with a problem in it whose words are as awkward as words may be.
+    pub fn sample() -> Self {
+        let problem = Problem {
+            kind: Kind::Down,
+            policy: Some("www".to_owned()),
+            real_server: Some("192.0.2.1".to_owned()),
+            text: "192.0.2.1 of www is down: not \"alive\", but \\n {{ é }}".to_owned(),
+        };
+        let news = News { begun: vec![problem], ..News::default() };
+        Self::new(news, "director", "2026-01-02T03:04:05Z")
+    }
+
     /// The message of `alert-test`.
     pub fn test(director: &str, at: &str) -> Self {
         let text = "This is a test of pointsman's alerts: nothing is wrong.";

@@ -12,6 +12,7 @@ use crate::control::certificate::since_1970;
 use crate::control::status::{Policies, rfc3339};
 use crate::events::FloorState;
 use crate::health::Health;
+use crate::reconcile::desired::Why;
 use crate::reconcile::driver::Report;
 use crate::reconcile::view::HealthView;
 
@@ -21,6 +22,8 @@ use crate::reconcile::view::HealthView;
 pub enum Kind {
     /// A real server of a policy is down.
     Down,
+    /// No real server of a virtual service takes connections.
+    Empty,
     /// A health floor keeps what is down, or has withdrawn all.
     Floor,
     /// The blast-radius limit holds the table.
@@ -39,8 +42,9 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Down,
+        Self::Empty,
         Self::Floor,
         Self::BlastLimit,
         Self::Reload,
@@ -54,6 +58,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Down => "down",
+            Self::Empty => "empty",
             Self::Floor => "floor",
             Self::BlastLimit => "blast_limit",
             Self::Reload => "reload",
@@ -98,6 +103,7 @@ pub struct Seen<'s> {
 pub fn problems(seen: &Seen<'_>, before: &Problems) -> Problems {
     let mut all = Problems::new();
     servers(seen, before, &mut all);
+    services(seen, before, &mut all);
     certificates(seen, before, &mut all);
     floors(seen, &mut all);
     whole(seen, &mut all);
@@ -128,6 +134,41 @@ fn servers(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
                     all.insert(key(), problem);
                 }
             }
+        }
+    }
+}
+
+/// What nobody serves, whoever is to blame: checks, a floor, an operator.
+fn services(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
+    for policy in &seen.view.policies.policies {
+        let is_open = policy
+            .real_servers
+            .iter()
+            .any(|server| seen.view.real_server(server).health == Health::Unknown);
+        for service in &policy.services {
+            let Some(desired) = seen.report.desired.services.get(&service.key) else { continue };
+            let mut takes = desired.destinations.values().filter(|one| one.config.weight > 0);
+            let is_sorry = takes.clone().any(|one| matches!(one.why, Why::Sorry));
+            if takes.any(|one| !matches!(one.why, Why::Sorry)) {
+                continue;
+            }
+            // The table is about to follow a verdict.
+            let is_behind =
+                service.destinations.iter().zip(&policy.real_servers).any(|(it, server)| {
+                    let here = desired.destinations.get(&it.key).map(|it| &it.why);
+                    let why = here.or_else(|| desired.absent.get(&it.key));
+                    seen.view.real_server(server).health == Health::Up
+                        && matches!(why, Some(Why::Unknown | Why::Down(_)))
+                });
+            let (key, name) = (format!("empty {}", service.key), &policy.name);
+            if (is_open || is_behind) && !before.contains_key(&key) {
+                continue;
+            }
+            let sorry = if is_sorry { "; its sorry server answers" } else { "" };
+            let text =
+                format!("no real server of {} ({name}) takes connections{sorry}", service.key);
+            let policy = Some(name.clone());
+            all.insert(key, Problem { kind: Kind::Empty, policy, real_server: None, text });
         }
     }
 }

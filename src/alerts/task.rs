@@ -14,13 +14,14 @@ use tracing::{error, info, warn};
 
 use super::collect::Collector;
 use super::config::{Alerts, Receiver};
-use super::deliver::deliver;
+use super::deliver::{Refusal, deliver};
 use super::file::load;
 use super::message::Message;
 use super::problem::{Kind, Problem, Problems, Seen, problems};
 use super::queue::{Queue, Recorded, RecordedReceiver};
 use crate::control::status::Policies;
 use crate::events::{Event, What};
+use crate::policy::model::{Policy, PolicySet};
 use crate::policy::problem;
 use crate::reconcile::driver::Report;
 use crate::reconcile::view::HealthView;
@@ -51,9 +52,11 @@ pub struct Alerting {
     /// What is on record of receivers that cannot be named while their file is wrong.
     unnamed: Recorded,
     director: String,
+    /// Those in force.
+    policies: Arc<PolicySet>,
     wrong: Problems,
     told: Vec<Told>,
-    deliveries: JoinSet<(usize, Result<(), String>)>,
+    deliveries: JoinSet<(usize, Result<(), Refusal>)>,
     disk: Disk,
 }
 
@@ -102,7 +105,8 @@ impl Alerting {
         let wrong = told.iter().flat_map(|it| it.collector.told().clone()).collect();
         let disk = Disk { record, writing: None, is_behind: false };
         let (refused, deliveries) = (watch::Sender::new(refused), JoinSet::new());
-        Self { alerts, file, refused, unnamed, director, wrong, told, deliveries, disk }
+        let policies = Arc::default();
+        Self { alerts, file, refused, unnamed, director, policies, wrong, told, deliveries, disk }
     }
 
     /// Why the newest content of the file does not count; empty while it does.
@@ -172,6 +176,7 @@ impl Alerting {
         let view = Arc::clone(&sources.views.borrow_and_update());
         let report = Arc::clone(&sources.reports.borrow_and_update());
         let policies = sources.policies.borrow_and_update().clone();
+        self.policies = Arc::clone(&view.policies);
         let soon = wall() + DAY * self.alerts.certificate_days;
         let seen = Seen { view: &view, report: &report, policies: &policies, soon };
         self.wrong = problems(&seen, &self.wrong);
@@ -197,14 +202,18 @@ impl Alerting {
             Err(broadcast::error::RecvError::Lagged(_)) => return true,
             Err(broadcast::error::RecvError::Closed) => return false,
         };
-        if let What::Repair { change, .. } = &event.what {
+        if let What::Repair { service, change, .. } = &event.what {
+            let declares = |policy: &&Policy| {
+                policy.services.iter().any(|one| one.key.to_string() == *service)
+            };
+            let policy = self.policies.policies.iter().find(declares).map(|it| it.name.clone());
             let problem = Problem {
                 kind: Kind::Drift,
-                policy: None,
+                policy: policy.clone(),
                 real_server: None,
                 text: format!("somebody else changed the table; repaired: {change}"),
             };
-            for receiver in self.alerts.receivers_of(Kind::Drift, None) {
+            for receiver in self.alerts.receivers_of(Kind::Drift, policy.as_deref()) {
                 self.told[receiver].collector.note(problem.clone(), now());
             }
         }
@@ -214,6 +223,10 @@ impl Alerting {
     /// Makes messages of what is due.
     fn collect(&mut self) {
         for (receiver, told) in self.alerts.receivers.iter().zip(&mut self.told) {
+            if told.queue.first().is_some() {
+                // What comes until that is delivered becomes one message then.
+                continue;
+            }
             let Some(news) = told.collector.take(receiver, now()) else { continue };
             let at = humantime::format_rfc3339_seconds(wall()).to_string();
             if told.queue.push(Message::new(news, &self.director, &at)) {
@@ -241,7 +254,7 @@ impl Alerting {
         }
     }
 
-    fn ended(&mut self, ended: Result<(usize, Result<(), String>), JoinError>) {
+    fn ended(&mut self, ended: Result<(usize, Result<(), Refusal>), JoinError>) {
         let (index, result) = match ended {
             Ok(ended) => ended,
             Err(bug) => {
@@ -263,7 +276,13 @@ impl Alerting {
                 told.queue.delivered();
                 self.disk.is_behind = true;
             }
-            Err(reason) => {
+            Err(Refusal { reason, for_good: true }) => {
+                error!(receiver, reason, "an alert is refused for good, and given up");
+                told.retry = None;
+                told.queue.delivered();
+                self.disk.is_behind = true;
+            }
+            Err(Refusal { reason, for_good: false }) => {
                 if !told.queue.is_failing() {
                     warn!(receiver, reason, "cannot deliver an alert; it waits and is tried again");
                 }
@@ -274,8 +293,11 @@ impl Alerting {
 
     fn next(&self) -> Option<Instant> {
         let each = self.alerts.receivers.iter().zip(&self.told).flat_map(|(receiver, told)| {
-            let waits = told.queue.first().is_some() && !told.busy;
-            [told.collector.due(receiver), told.retry.filter(|_| waits)]
+            let waits = told.queue.first().is_some();
+            [
+                told.collector.due(receiver).filter(|_| !waits),
+                told.retry.filter(|_| waits && !told.busy),
+            ]
         });
         each.flatten().min()
     }

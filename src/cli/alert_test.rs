@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::args::AlertTest;
 use super::{Exit, Failure, answer, open, runtime};
 use crate::alerts::config::Receiver;
-use crate::alerts::deliver::deliver;
+use crate::alerts::deliver::{Refusal, deliver};
 use crate::alerts::message::Message;
 
 pub(super) fn alert_test(args: &AlertTest) -> Result<Exit, Failure> {
@@ -34,7 +34,7 @@ pub(super) fn alert_test(args: &AlertTest) -> Result<Exit, Failure> {
     for receiver in alerts.receivers.iter().filter(is_meant) {
         let line = match runtime.block_on(deliver(receiver, &message)) {
             Ok(()) => format!("{}: delivered\n", receiver.name),
-            Err(reason) => {
+            Err(Refusal { reason, .. }) => {
                 exit = Exit::Failed;
                 format!("{}: FAILED: {reason}\n", receiver.name)
             }

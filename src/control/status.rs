@@ -17,7 +17,7 @@ use crate::policy::model::{Policy, PrivateService, RealServer, TargetId, Virtual
 use crate::probe::outcome::{Outcome, Reason};
 use crate::probe::runner::Snapshot;
 use crate::probe::slot::Slot;
-use crate::reconcile::desired::{Desired, WeightParts, Why};
+use crate::reconcile::desired::{Desired, DesiredService, WeightParts, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::{HealthView, Quorum};
@@ -423,6 +423,15 @@ fn at_the_limit(desired: &Desired) -> Vec<String> {
         1 => troubles.push("1 destination kept by the health floor although it is down".to_owned()),
         many => troubles
             .push(format!("{many} destinations kept by the health floor although they are down")),
+    }
+    let takes_nothing = |service: &&DesiredService| {
+        let mut all = service.destinations.values();
+        !service.absent.is_empty() && !all.any(|one| one.config.weight > 0)
+    };
+    match desired.services.values().filter(takes_nothing).count() {
+        0 => {}
+        1 => troubles.push("1 virtual service takes no connections".to_owned()),
+        many => troubles.push(format!("{many} virtual services take no connections")),
     }
     match of(|why| matches!(why, Why::Sorry)) {
         0 => {}

@@ -67,7 +67,8 @@ fn read(path: &str) -> Result<Option<Vec<u8>>, Failure> {
         }
         Err(errno) => {
             let words = kernel_words(&io::Error::from(errno));
-            return Err(trouble(&format!("cannot be opened: {words}; let the daemon read it")));
+            let help = if errno == Errno::ACCESS { "; let the daemon read it" } else { "" };
+            return Err(trouble(&format!("cannot be opened: {words}{help}")));
         }
     };
     let broken = |error: io::Error| trouble(&format!("cannot be read: {}", kernel_words(&error)));

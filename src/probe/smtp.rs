@@ -97,6 +97,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialogue<'a, S> {
     async fn greet(&mut self, name: &str) -> Result<Reply, Failure> {
         self.progress.wait_for(Reason::HeadTimeout, "greeting");
         self.reply().await?.must_be(220, "the connection")?;
+        if !self.rest.is_empty() {
+            let detail = format!("it speaks before it is asked: {}", excerpt(&self.rest));
+            return Err(Failure::new(Reason::Protocol, detail));
+        }
         self.introduce(name).await
     }
 

@@ -87,7 +87,7 @@ fn certificate(error: &CertificateError, verify: &Verify) -> String {
             date(not_before.as_secs())
         ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the certificate is not for {}, only for {}; set server_name to one of them, or host",
+            "the certificate is not for {}, only for {}; set server_name to one of them",
             expected.to_str(),
             if presented.is_empty() { "no name at all".to_owned() } else { names(presented) }
         ),

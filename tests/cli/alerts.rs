@@ -348,3 +348,65 @@ fn a_wrong_alerts_file_stops_nothing() {
     daemon.wait("the file in force", |status| status["alerts_refused"] == Value::Array(Vec::new()));
     daemon.stop();
 }
+
+/// One mailbox that is gone keeps nobody else from hearing, and a message that is refused for good does
+/// not stand in the way of the next one.
+#[test]
+fn what_is_refused_for_good_is_given_up() {
+    let backends = [Backend::start(), Backend::start()];
+    let web = Post::start(TcpListener::bind("127.0.0.1:0").unwrap(), |mut stream| {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        while reader.read_line(&mut line)? > 2 {
+            line.clear();
+        }
+        stream.write_all(
+            b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        )?;
+        Ok("refused".to_owned())
+    });
+    let office = Office::new(
+        &backends,
+        &format!(
+            "  - {{ name: chat, webhook: {{ url: 'http://{}/' }}, wait: 0s, interval: 0s }}\n",
+            web.address
+        ),
+    );
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    backends[0].answer(503);
+    daemon.wait_log("an alert is refused for good, and given up");
+    web.wait(1);
+    backends[0].answer(200);
+    daemon.wait_up(2);
+    web.wait(2);
+    daemon.stop();
+}
+
+/// Nobody is down, and nobody serves: that is told too.
+#[test]
+fn a_service_that_an_operator_emptied_is_told() {
+    let backends = [Backend::start()];
+    let web = Post::web();
+    let office = Office::new(
+        &backends,
+        &format!(
+            "  - {{ name: chat, webhook: {{ url: 'http://{}/' }}, wait: 0s, interval: 0s }}\n",
+            web.address
+        ),
+    );
+    let daemon = office.daemon();
+    daemon.wait_up(1);
+    let name = backends[0].address.to_string();
+    office.scratch.order(&["disable", "www", &name]).exit(0);
+    let request = web.wait(1);
+    assert!(
+        request.contains("takes connections") && request.contains(r#""kind":"empty""#),
+        "{request}"
+    );
+    let status = office.scratch.status(&["--output", "json"]).exit(3).json();
+    assert_eq!(status["degraded"][0], "1 virtual service takes no connections", "{status:#}");
+    office.scratch.order(&["enable", "www", &name]).exit(0);
+    assert!(web.wait(2).contains(r#""status":"resolved""#));
+    daemon.stop();
+}

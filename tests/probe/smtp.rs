@@ -83,6 +83,13 @@ async fn dialogues_are_judged_by_their_codes() {
             Reason::HeadSize,
             "more than 64 KiB of replies",
         ),
+        (
+            "answers before it is asked",
+            vec![say("220 a\r\n250 b\r\n"), Hang],
+            plain(),
+            Reason::Protocol,
+            "it speaks before it is asked: \"250 b",
+        ),
         ("closes", vec![], plain(), Reason::Closed, "closed after 0 bytes of replies"),
         (
             "closes in the banner",
@@ -160,15 +167,18 @@ async fn the_probe_introduces_itself_and_leaves() {
         let address = listener.local_addr().unwrap();
         let server = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all([GREETING, OFFERS].concat().as_bytes()).await.unwrap();
-            let mut heard = String::new();
+            stream.write_all(GREETING.as_bytes()).await.unwrap();
+            let mut line = vec![0; 64];
+            let length = stream.read(&mut line).await.unwrap();
+            let mut heard = String::from_utf8_lossy(&line[..length]).into_owned();
+            stream.write_all(OFFERS.as_bytes()).await.unwrap();
             stream.read_to_string(&mut heard).await.unwrap();
             heard
         };
         let check = SmtpCheck { ehlo: ehlo.map(str::to_owned), starttls: None };
         let to = target(address, CheckKind::Smtp(check), LONG);
         let (outcome, heard) = tokio::join!(probe(&to), server);
-        expect("eager", &outcome, Reason::Ok, "EHLO answered with 250");
+        expect("introduced", &outcome, Reason::Ok, "EHLO answered with 250");
         assert_eq!(heard, told);
     }
 }

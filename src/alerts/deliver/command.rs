@@ -3,6 +3,7 @@
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -49,6 +50,7 @@ pub(super) async fn send(words: &[String], message: &Message) -> Result<(), Stri
         ),
         _ => format!("cannot start {program}: {error}"),
     })?;
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let written = async {
         if let Some(mut stdin) = stdin {
@@ -71,12 +73,25 @@ pub(super) async fn send(words: &[String], message: &Message) -> Result<(), Stri
         }
     };
     let (status, said) = tokio::join!(ended, with_grace(complained));
+    // Its number may mean somebody else from now on.
+    group.0 = None;
     let status = status.map_err(|error| format!("cannot wait for {program}: {error}"))?;
     if status.success() {
         return Ok(());
     }
     let how = how(status);
     Err(if said.is_empty() { how } else { format!("{how}: {said}") })
+}
+
+/// Ends a program with all that it started, unless it has ended by itself.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// What a program complains is worth little patience: its children may keep the pipe open.

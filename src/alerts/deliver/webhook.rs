@@ -11,15 +11,16 @@ use ring::hmac;
 use tokio_rustls::rustls::crypto::ring as provider;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::chain;
+use super::{Refusal, chain};
 use crate::alerts::config::{Secret, Webhook};
 use crate::alerts::message::Message;
 
 /// As much of an answer as an error quotes, in bytes.
 const QUOTED: usize = 200;
 
-pub(super) async fn send(webhook: &Webhook, message: &Message) -> Result<(), String> {
-    let body = body(webhook, message)?;
+pub(super) async fn send(webhook: &Webhook, message: &Message) -> Result<(), Refusal> {
+    // What the template makes of it would be the same again.
+    let body = body(webhook, message).map_err(|reason| Refusal { reason, for_good: true })?;
     let mut request = client()?
         .post(&webhook.url)
         .header("content-type", "application/json")
@@ -41,11 +42,14 @@ pub(super) async fn send(webhook: &Webhook, message: &Message) -> Result<(), Str
     let mut answer = answer;
     let said = answer.chunk().await.ok().flatten().unwrap_or_default();
     let said = String::from_utf8_lossy(&said[..said.len().min(QUOTED)]).trim().to_owned();
-    Err(if said.is_empty() {
-        format!("answered {status}")
-    } else {
-        format!("answered {status}: {said}")
-    })
+    let reason = match said.is_empty() {
+        true => format!("answered {status}"),
+        false => format!("answered {status}: {said}"),
+    };
+    // RFC 9110, 15.5: the request itself is wrong; but for those that ask to come later, and those
+    // that a change of the settings mends.
+    let may_pass = [401, 403, 404, 408, 425, 429].contains(&status.as_u16());
+    Err(Refusal { reason, for_good: status.is_client_error() && !may_pass })
 }
 
 fn client() -> Result<Client, String> {
@@ -67,8 +71,18 @@ fn client() -> Result<Client, String> {
 fn body(webhook: &Webhook, message: &Message) -> Result<String, String> {
     match &webhook.body {
         None => serde_json::to_string(message).map_err(|error| chain(&error)),
-        Some(template) => render(template, message),
+        Some(template) => {
+            let body = render(template, message)?;
+            must_be_json(&body)?;
+            Ok(body)
+        }
     }
+}
+
+fn must_be_json(body: &str) -> Result<(), String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(body)
+        .map(drop)
+        .map_err(|error| format!("what it makes is no JSON ({error}): {body}"))
 }
 
 fn render(template: &str, message: &Message) -> Result<String, String> {
@@ -83,10 +97,23 @@ fn render(template: &str, message: &Message) -> Result<String, String> {
 /// # Errors
 /// What is wrong, with the line of the template where there is one.
 pub fn check_template(template: &str) -> Result<(), String> {
-    let body = render(template, &Message::test("director", "2026-01-02T03:04:05Z"))?;
-    serde_json::from_str::<serde::de::IgnoredAny>(&body)
-        .map(drop)
-        .map_err(|error| format!("what it makes is no JSON ({error}): {body}"))
+    let sample = Message::sample();
+    let known = serde_json::to_value(&sample).map_err(|error| chain(&error))?;
+    let environment = Environment::new();
+    let parsed = environment.template_from_str(template).map_err(|error| chain(&error))?;
+    let mut names: Vec<String> = parsed.undeclared_variables(false).into_iter().collect();
+    names.sort();
+    if let Some(name) = names.iter().find(|name| {
+        let is_function = environment.globals().any(|(global, _)| global == name.as_str());
+        known.get(name.as_str()).is_none() && !is_function
+    }) {
+        let known = known.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+        let known = known.collect::<Vec<_>>().join(", ");
+        return Err(format!("undefined: `{name}`; there are {known}"));
+    }
+    [sample, Message::test("director", "2026-01-02T03:04:05Z")]
+        .iter()
+        .try_for_each(|message| must_be_json(&render(template, message)?))
 }
 
 /// HMAC-SHA256 of `seconds since 1970` `.` `body`, in hexadecimal digits.
@@ -112,6 +139,8 @@ mod tests {
         assert_eq!(check_template(each), Ok(()));
         for (template, why) in [
             ("{{ text }", "syntax error"),
+            (r#"{"text": {{ texte|tojson }}}"#, "undefined: `texte`; there are "),
+            (r#""{% for it in problems %}{{ it.text }}{% endfor %}""#, "no JSON"),
             ("{{ texte }}", "undefined"),
             (r#"{"text": {{ text }}}"#, "no JSON"),
             ("{% for a in range(90000) %}{{ a }}{% endfor %}[]", "fuel"),
