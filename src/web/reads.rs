@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use tokio::sync::{Mutex, OnceCell};
+use tokio::task::JoinError;
 
 use super::metrics::format::Format;
 use super::metrics::{self, Source};
@@ -72,6 +73,23 @@ impl Reads {
                 Ok(picture)
             }
         }
+    }
+
+    /// The status as JSON. Who has a picture of its own asks for nothing else of it, so that what it
+    /// is made from goes before the text is written.
+    pub(super) async fn status_json(&self) -> Result<Bytes, Problem> {
+        if self.shared.is_some() {
+            return self.picture().await?.json().await;
+        }
+        let (snapshot, report) = self.control.moment().await?;
+        let (facts, policies) =
+            (Arc::clone(&self.control.facts), self.control.policies.borrow().clone());
+        let write = move || {
+            let status = Status::build(&facts, &snapshot, &report, policies, wall());
+            drop((snapshot, report));
+            serde_json::to_vec(&status).map(Bytes::from).unwrap_or_default()
+        };
+        tokio::task::spawn_blocking(write).await.map_err(broken)
     }
 
     async fn take(&self) -> Result<Arc<Picture>, Problem> {
@@ -154,9 +172,12 @@ impl Picture {
             let picture = Arc::clone(self);
             tokio::task::spawn_blocking(move || build(&picture)).await
         };
-        let broken = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer");
         cell.get_or_try_init(|| built).await.map_err(broken)
     }
+}
+
+fn broken(_: JoinError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer")
 }
 
 /// The clock of the runtime.

@@ -90,8 +90,7 @@ async fn ready_of(
 }
 
 async fn status(State(reads): State<Reads>) -> Result<Response, Problem> {
-    let picture = reads.picture().await?;
-    Ok(answer(JSON, picture.json().await?))
+    Ok(answer(JSON, reads.status_json().await?))
 }
 
 async fn explain(
