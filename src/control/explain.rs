@@ -8,8 +8,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::advising::AdvisorStatus;
+use super::moment::{Moment, weight};
 use super::overrides::{OverrideStatus, list};
-use super::status::{CheckStatus, DestinationStatus, Moment, WeightStatus, seconds, weight};
+use super::status::{CheckStatus, DestinationStatus, WeightStatus, seconds};
 use super::text::age;
 use crate::health::Health;
 use crate::ipvs::model::ServiceKey;

@@ -10,6 +10,7 @@ mod columns;
 pub mod explain;
 pub mod explain_text;
 pub mod holding;
+mod moment;
 mod operations;
 pub mod overrides;
 pub mod server;

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use pointsman::health::Health;
 
-use crate::clock::{PATIENCE, SLACK, now};
-use crate::daemon::{Daemon, FALL, INTERVAL, Policies, TIMEOUT, policy, status, until_status};
+use crate::clock::{PATIENCE, SLACK, now, until};
+use crate::daemon::{
+    Daemon, FALL, INTERVAL, Policies, TIMEOUT, policy, state, status, until_status,
+};
 use crate::observer::{direct, holds};
 use crate::server::Mode;
 use crate::site::{Site, VIP1};
@@ -26,6 +28,14 @@ pub(crate) fn kill_and_restart() {
     // One is down the whole time, and is not to get in by a restart.
     site.servers[3].turn(Mode::Unavailable);
     site.table.until_exactly("one out", PATIENCE, &direct(&KEYS, 80, &all[..3]));
+    // A verdict is on record within about a second; what is killed before that has not told it.
+    until("the verdict is on record", PATIENCE, || {
+        let records = std::fs::read_dir(state()).unwrap().flatten();
+        let mut health =
+            records.filter(|it| it.file_name().to_string_lossy().starts_with("health"));
+        let has_down = |text: String| text.contains("\"down\"");
+        health.any(|it| std::fs::read_to_string(it.path()).is_ok_and(has_down)).then_some(())
+    });
 
     let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
     traffic.hears(&["rs232", "rs233", "rs234"]);
