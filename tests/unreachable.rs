@@ -105,7 +105,9 @@ fn without_privilege(director: &Machine) {
     director.sysctl("net/ipv4/ping_group_range", "1 0");
     let outcome = director.within(|| {
         let mut sets = capabilities(None).unwrap();
+        // What is only laid down would be taken up again.
         sets.effective.remove(CapabilitySet::NET_RAW);
+        sets.permitted.remove(CapabilitySet::NET_RAW);
         set_capabilities(None, sets).unwrap();
         probe(&target("10.0.0.2", 0, CheckKind::Icmp, LONG))
     });
