@@ -18,7 +18,7 @@ lint:
 deps:
 	tests/install-deps
 
-# Every figure of the README, measured here.
+# The table of figures in the README, measured here.
 bench: deps
 	cargo bench
 

@@ -2,8 +2,8 @@
 //!
 //! Capabilities belong to threads: all of this happens before the first other thread starts, which
 //! then has no more than the one that started it. What parses data from outside runs with none
-//! that is worth having: the reconciler's thread alone holds the table's, and the others are taken
-//! up for single system calls.
+//! in effect that is worth having: only the reconciler's thread has the table's, and the others
+//! take theirs up for single system calls.
 
 use std::io;
 

@@ -147,9 +147,7 @@ fn services(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
             .any(|server| seen.view.real_server(server).health == Health::Unknown);
         for service in &policy.services {
             let Some(desired) = seen.report.desired.services.get(&service.key) else { continue };
-            let mut takes = desired.destinations.values().filter(|one| one.config.weight > 0);
-            let is_sorry = takes.clone().any(|one| matches!(one.why, Why::Sorry));
-            if takes.any(|one| !matches!(one.why, Why::Sorry)) {
+            if !desired.is_unserved(service) {
                 continue;
             }
             // The table is about to follow a verdict.
@@ -164,7 +162,7 @@ fn services(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
             if (is_open || is_behind) && !before.contains_key(&key) {
                 continue;
             }
-            let sorry = if is_sorry { "; its sorry server answers" } else { "" };
+            let sorry = if desired.has_sorry() { "; its sorry server answers" } else { "" };
             let text =
                 format!("no real server of {} ({name}) takes connections{sorry}", service.key);
             let policy = Some(name.clone());

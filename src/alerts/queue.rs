@@ -17,8 +17,6 @@ pub const ALERTS: Kind = Kind {
     without: "what was wrong before is told again, and what was not delivered is lost",
 };
 
-/// The most messages that wait for one receiver; beyond it the oldest is given up.
-const MOST: usize = 100;
 /// The pause after the first failure; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -53,15 +51,9 @@ impl Queue {
         &self.waiting
     }
 
-    /// Adds one; true if an older one had to be given up for it.
-    pub fn push(&mut self, message: Message) -> bool {
+    /// Adds one. What comes while one waits is collected meanwhile, so there is no crowd.
+    pub fn push(&mut self, message: Message) {
         self.waiting.push_back(message);
-        let is_full = self.waiting.len() > MOST;
-        if is_full {
-            // The first may be under way.
-            self.waiting.remove(1);
-        }
-        is_full
     }
 
     /// The next to be delivered.
@@ -101,17 +93,5 @@ mod tests {
         queue.push(Message::test("d", "t"));
         queue.delivered();
         assert_eq!((queue.failed().as_secs(), queue.first()), (5, None));
-    }
-
-    #[test]
-    fn when_there_are_too_many_the_oldest_that_waits_is_given_up() {
-        let mut queue = Queue::default();
-        let pushed: Vec<bool> =
-            (0..=MOST).map(|n| queue.push(Message::test("d", &n.to_string()))).collect();
-        assert_eq!(pushed.iter().filter(|gone| **gone).count(), 1);
-        assert_eq!(queue.waiting().len(), MOST);
-        // The first may be on its way; the one after it is given up.
-        let left: Vec<&str> = queue.waiting().iter().take(2).map(|it| it.at.as_str()).collect();
-        assert_eq!(left, ["0", "2"]);
     }
 }

@@ -229,12 +229,7 @@ impl Alerting {
             }
             let Some(news) = told.collector.take(receiver, now()) else { continue };
             let at = humantime::format_rfc3339_seconds(wall()).to_string();
-            if told.queue.push(Message::new(news, &self.director, &at)) {
-                warn!(
-                    receiver = receiver.name,
-                    "too many alerts wait for it: the oldest is given up"
-                );
-            }
+            told.queue.push(Message::new(news, &self.director, &at));
             self.disk.is_behind = true;
         }
     }

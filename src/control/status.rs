@@ -12,10 +12,10 @@ use super::overrides::{self, OverrideStatus};
 use crate::health::{Health, OutcomeKind};
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey};
 use crate::policy::guard::Removal;
-use crate::policy::model::PrivateService;
+use crate::policy::model::{PolicySet, PrivateService, VirtualService};
 use crate::probe::outcome::Outcome;
 use crate::probe::runner::Snapshot;
-use crate::reconcile::desired::{Desired, DesiredService, Why};
+use crate::reconcile::desired::{Desired, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::Quorum;
@@ -332,7 +332,7 @@ impl Status {
             private: set.private.iter().map(|it| private(report, it)).collect(),
         };
         status.degraded = status.troubles();
-        status.degraded.extend(at_the_limit(&report.desired));
+        status.degraded.extend(at_the_limit(set, &report.desired));
         status.degraded.extend(
             report.guarded.as_ref().map(|removal| {
                 format!("start held: it would remove {removal} (pointsman confirm)")
@@ -408,7 +408,7 @@ impl Status {
 }
 
 /// What keeps users from the worst, and says that something is bad enough for it.
-fn at_the_limit(desired: &Desired) -> Vec<String> {
+fn at_the_limit(policies: &PolicySet, desired: &Desired) -> Vec<String> {
     let mut troubles: Vec<String> = Vec::new();
     for policy in &desired.standing.withdrawn {
         troubles.push(format!("policy {policy} withdrawn by its health floor"));
@@ -423,11 +423,12 @@ fn at_the_limit(desired: &Desired) -> Vec<String> {
         many => troubles
             .push(format!("{many} destinations kept by the health floor although they are down")),
     }
-    let takes_nothing = |service: &&DesiredService| {
-        let mut all = service.destinations.values();
-        !service.absent.is_empty() && !all.any(|one| one.config.weight > 0)
+    let unserved = |service: &&VirtualService| {
+        let desired = desired.services.get(&service.key);
+        desired.is_some_and(|it| it.is_unserved(service) && !it.has_sorry())
     };
-    match desired.services.values().filter(takes_nothing).count() {
+    let declared = policies.policies.iter().flat_map(|policy| &policy.services);
+    match declared.filter(unserved).count() {
         0 => {}
         1 => troubles.push("1 virtual service takes no connections".to_owned()),
         many => troubles.push(format!("{many} virtual services take no connections")),

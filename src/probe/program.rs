@@ -1,7 +1,8 @@
 //! Whether a file is a program that the kernel can start.
 //!
-//! What is neither would be handed to a shell by `execvp` (execvp(3), ENOEXEC), which makes a verdict
-//! of whatever the shell thinks of it: an empty file would pass.
+//! One that is neither a script with an interpreter nor an ELF file of this machine would be handed to a
+//! shell by `execvp` (execvp(3), ENOEXEC), and whatever that thinks of it would be the verdict: an
+//! empty file would pass.
 
 use std::fs::File;
 use std::io::Read;

@@ -54,6 +54,21 @@ pub struct DesiredService {
     pub absent: BTreeMap<DestinationKey, Why>,
 }
 
+impl DesiredService {
+    /// Whether some real server of this service is declared with a weight and none takes
+    /// connections; the sorry server is none of them.
+    pub fn is_unserved(&self, declared: &VirtualService) -> bool {
+        let takes = |one: &DesiredDestination| one.config.weight > 0 && one.why != Why::Sorry;
+        declared.destinations.iter().any(|it| it.config.weight > 0)
+            && !self.destinations.values().any(takes)
+    }
+
+    /// Whether the sorry server answers.
+    pub fn has_sorry(&self) -> bool {
+        self.destinations.values().any(|one| one.config.weight > 0 && one.why == Why::Sorry)
+    }
+}
+
 /// A destination as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredDestination {
@@ -315,7 +330,11 @@ impl Pass<'_> {
             };
         }
         let is_plain = parts.ramp_percent.is_none() && parts.advised.is_none();
-        let why = if weight == configured { decision.why.clone() } else { weighed(&parts) };
+        // What keeps it in goes before what its weight is made of.
+        let why = match weight == configured || decision.stays_as_found() {
+            true => decision.why.clone(),
+            false => weighed(&parts),
+        };
         let parts = (!is_plain).then(|| Box::new(parts));
         DesiredDestination { config: in_weight(weight), why, weight: parts }
     }

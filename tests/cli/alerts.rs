@@ -114,6 +114,21 @@ impl Office {
         Self { scratch, file }
     }
 
+    /// After a daemon that told a dead mail server, whose address it is, that the first one is down.
+    fn with_a_mail_that_waits(backends: &[Backend]) -> (Self, SocketAddr) {
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let office = Self::new(backends, &mail(dead));
+        let daemon = office.daemon();
+        daemon.wait_up(backends.len());
+        backends[0].answer(503);
+        daemon.wait_log("cannot deliver an alert; it waits and is tried again");
+        let record = office.scratch.state().join("alerts-memory.json");
+        let waits = || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"));
+        assert!(within(DEADLINE, waits), "{}", daemon.log());
+        daemon.kill();
+        (office, dead)
+    }
+
     fn daemon(&self) -> Daemon<'_> {
         Daemon::start_with(&self.scratch, |command| _ = command.arg("--alerts").arg(&self.file))
     }
@@ -188,17 +203,7 @@ fn a_rack_is_one_mail_and_its_return_another() {
 #[test]
 fn a_dead_mail_server_delays_a_mail_and_loses_none() {
     let backends = [Backend::start(), Backend::start()];
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = dead.local_addr().unwrap();
-    drop(dead);
-    let office = Office::new(&backends, &mail(address));
-    let daemon = office.daemon();
-    daemon.wait_up(2);
-    backends[0].answer(503);
-    daemon.wait_log("cannot deliver an alert; it waits and is tried again");
-    let record = office.scratch.state().join("alerts-memory.json");
-    assert!(within(DEADLINE, || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"))));
-    daemon.kill();
+    let (office, address) = Office::with_a_mail_that_waits(&backends);
 
     let post = Post::start(TcpListener::bind(address).unwrap(), take_mail);
     let daemon = office.daemon();
@@ -316,18 +321,8 @@ fn a_certificate_that_ends_soon_is_told_and_so_is_its_renewal() {
 #[test]
 fn a_wrong_alerts_file_stops_nothing() {
     let backends = [Backend::start(), Backend::start()];
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = dead.local_addr().unwrap();
-    drop(dead);
-    let office = Office::new(&backends, &mail(address));
+    let (office, address) = Office::with_a_mail_that_waits(&backends);
     let right = fs::read_to_string(&office.file).unwrap();
-    let daemon = office.daemon();
-    daemon.wait_up(2);
-    backends[0].answer(503);
-    daemon.wait_log("cannot deliver an alert; it waits and is tried again");
-    let record = office.scratch.state().join("alerts-memory.json");
-    assert!(within(DEADLINE, || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"))));
-    daemon.kill();
 
     fs::write(&office.file, right.replace("    wait:", "    wiat:")).unwrap();
     let daemon = office.daemon();
@@ -398,15 +393,18 @@ fn a_service_that_an_operator_emptied_is_told() {
     let daemon = office.daemon();
     daemon.wait_up(1);
     let name = backends[0].address.to_string();
-    office.scratch.order(&["disable", "www", &name]).exit(0);
-    let request = web.wait(1);
-    assert!(
-        request.contains("takes connections") && request.contains(r#""kind":"empty""#),
-        "{request}"
-    );
-    let status = office.scratch.status(&["--output", "json"]).exit(3).json();
-    assert_eq!(status["degraded"][0], "1 virtual service takes no connections", "{status:#}");
-    office.scratch.order(&["enable", "www", &name]).exit(0);
-    assert!(web.wait(2).contains(r#""status":"resolved""#));
+    for (index, order) in
+        [vec!["disable", "www", &name], vec!["weight", "www", &name, "0"]].iter().enumerate()
+    {
+        office.scratch.order(order).exit(0);
+        let request = web.wait(2 * index + 1);
+        let is_it = request.contains("takes connections") && request.contains(r#""kind":"empty""#);
+        assert!(is_it, "{order:?}: {request}");
+        let status = office.scratch.status(&["--output", "json"]).exit(3).json();
+        let degraded = &status["degraded"][0];
+        assert_eq!(degraded, "1 virtual service takes no connections", "{order:?}: {status:#}");
+        office.scratch.order(&["enable", "www", &name]).exit(0);
+        assert!(web.wait(2 * index + 2).contains(r#""status":"resolved""#), "{order:?}");
+    }
     daemon.stop();
 }
