@@ -3,7 +3,8 @@
 //!
 //! Runs the daemon itself with a table in memory against an HTTP server in another process (this
 //! program again), and then the tasks of the daemon in this process with scripted probes: on a
-//! table in memory, and on a real kernel's in a guest, which is slower than hardware.
+//! table in memory, and on a real kernel's in a guest, which is slower than hardware. A part alone:
+//! `cargo bench --bench scale -- schedule`, or `memory`, or `kernel`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -43,6 +44,9 @@ const PORT_VARIABLE: &str = "POINTSMAN_BENCH_SERVER";
 const WARM_UP: Duration = Duration::from_secs(6);
 const MEASURED: Duration = Duration::from_secs(20);
 const VERDICTS: usize = 300;
+/// Seconds between probes of a real server in the guest. Each look at the clock is a system call
+/// there, at the price that a row shows, so that five thousand probes a second are more than it can do.
+const GUEST_INTERVAL: u64 = 10;
 
 fn main() {
     if std::env::var_os(PORT_VARIABLE).is_some() {
@@ -50,16 +54,22 @@ fn main() {
     }
     if is_guest() {
         let kernel = Netlink::open().expect("a kernel with IPVS");
-        return verdict_to_table("kernel in a guest", Box::new(kernel));
+        return verdict_to_table("kernel in a guest", GUEST_INTERVAL, Box::new(kernel));
     }
     // Without `--bench` this is `cargo test --benches`, which only wants to know that it starts.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    let parts: Vec<String> = std::env::args().skip(1).filter(|it| !it.starts_with('-')).collect();
+    let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|it| it == part);
     println!("{:<52} {:>12} {:>12}", "10,000 real servers", "measured", "limit");
-    schedule();
-    verdict_to_table("memory", Box::new(Memory::default()));
-    if available("the kernel's part of the scale benchmark") {
+    if is_asked("schedule") {
+        schedule();
+    }
+    if is_asked("memory") {
+        verdict_to_table("memory", 2, Box::new(Memory::default()));
+    }
+    if is_asked("kernel") && available("the kernel's part of the scale benchmark") {
         let myself = std::env::current_exe().expect("this program");
         let guest = Guest::new(myself).deadline(Duration::from_secs(120)).run();
         assert_eq!(guest.status, Some(0), "the guest's part failed");
@@ -88,7 +98,7 @@ fn schedule() {
     let dir = tempfile::tempdir().expect("a directory");
     let policies = dir.path().join("policies");
     std::fs::create_dir(&policies).expect("a directory");
-    std::fs::write(policies.join("scale.yaml"), policy(port.trim(), 3)).expect("the policy");
+    std::fs::write(policies.join("scale.yaml"), policy(port.trim(), 2, 3)).expect("the policy");
     let socket = dir.path().join("sock");
     let daemon = Process(
         Command::new(env!("CARGO_BIN_EXE_pointsman"))
@@ -146,14 +156,14 @@ fn quantile(lateness: &[(Option<u64>, u64)], share: f64) -> u64 {
     u64::MAX
 }
 
-fn policy(port: &str, fall: u32) -> String {
+fn policy(port: &str, interval: u64, fall: u32) -> String {
     let mut yaml =
         "virtual_services: [tcp://192.0.2.1:80]\nforwarding: masq\nreal_servers:\n".to_owned();
     for address in addresses() {
         let _ = writeln!(yaml, "  - {address}:{port}");
     }
-    yaml + "checks:\n  - http: { path: /alive }\n    interval: 2s\n"
-        + &format!("    timeout: 1s\n    fall: {fall}\n")
+    yaml + "checks:\n  - http: { path: /alive }\n    timeout: 1s\n"
+        + &format!("    interval: {interval}s\n    fall: {fall}\n")
 }
 
 fn addresses() -> impl Iterator<Item = String> {
@@ -214,9 +224,9 @@ async fn respond(mut stream: TcpStream) {
 }
 
 /// From the end of the probe that decides to the end of the write that acts on it.
-fn verdict_to_table(table: &str, inner: Box<dyn Ipvs>) {
+fn verdict_to_table(table: &str, interval: u64, inner: Box<dyn Ipvs>) {
     let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join("scale.yaml"), policy("80", 1)).expect("the policy");
+    std::fs::write(dir.path().join("scale.yaml"), policy("80", interval, 1)).expect("the policy");
     let Ok(loaded) = load(dir.path()) else { panic!("the policy is valid") };
     let set = Arc::new(loaded.set);
     let (times, recorded) = mpsc::unbounded_channel();
@@ -226,8 +236,18 @@ fn verdict_to_table(table: &str, inner: Box<dyn Ipvs>) {
     latencies.sort();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     let text = |duration: Duration| format!("{:.2} ms", duration.as_secs_f64() * 1e3);
-    row(&format!("verdict to {table}, median of {VERDICTS} in 2 s"), text(at(0.5)), "");
+    row(&format!("verdict to {table}, median of {VERDICTS} in {interval} s"), text(at(0.5)), "");
     row(&format!("verdict to {table}, 99 %"), text(at(0.99)), "5 ms");
+    row("one look at the clock, for scale", format!("{:.2} us", look_at_the_clock()), "");
+}
+
+/// In microseconds, the mean of many.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn look_at_the_clock() -> f64 {
+    const LOOKS: u32 = 10_000;
+    let begun = Instant::now();
+    (0..LOOKS).for_each(|_| _ = std::hint::black_box(Instant::now()));
+    begun.elapsed().as_secs_f64() * 1e6 / f64::from(LOOKS)
 }
 
 async fn flip(

@@ -39,10 +39,11 @@ impl Keeper {
         Self { record, queries, views }
     }
 
-    /// Writes until the runner is gone, or the sender of `stop`, and then once more.
+    /// Writes until the runner is gone, or the sender of `stop`, and then once more: only that is
+    /// marked as a last word, which the first write takes back without delay.
     pub async fn run(self, mut stop: oneshot::Receiver<()>) {
         let Self { mut record, queries, mut views } = self;
-        let (mut pause, mut failing) = (SETTLE, false);
+        let (mut pause, mut failing) = (Duration::ZERO, false);
         loop {
             // Both are cancel-safe: what a wait was for is in what is written after it.
             let ends = tokio::select! {
@@ -52,7 +53,8 @@ impl Keeper {
             let Some(knowledge) = ask(&queries).await else { return };
             let (begun, wall) = (tokio::time::Instant::now(), wall());
             let write = tokio::task::spawn_blocking(move || {
-                let written = record.save(&knowledge.record(wall));
+                let known = knowledge.record(wall);
+                let written = record.save(&if ends { known.ended() } else { known });
                 (record, written)
             });
             let Ok((again, written)) = write.await else { return };

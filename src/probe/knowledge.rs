@@ -65,6 +65,9 @@ pub struct Known {
     pub flaps: Option<Box<Flaps>>,
     /// Its part in a wave of failures.
     pub member: Option<Member>,
+    /// Whether it is what a run that died had recorded, and no probe has said the same since: the
+    /// table may know better.
+    pub unconfirmed: bool,
 }
 
 impl Known {
@@ -81,6 +84,7 @@ impl Known {
             held_until: slot.state.held_until,
             flaps: slot.flaps.clone(),
             member,
+            unconfirmed: slot.unconfirmed,
         })
     }
 }
@@ -93,6 +97,7 @@ impl Slot {
         self.confirmed = Some(known.confirmed);
         self.reason.clone_from(&known.reason);
         self.flaps.clone_from(&known.flaps);
+        self.unconfirmed = known.unconfirmed;
         self.retime(timing, now);
     }
 }
@@ -100,6 +105,9 @@ impl Slot {
 /// Everything as it is written down. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recorded {
+    /// Whether it is the last word of a run that ended in order.
+    #[serde(default)]
+    ended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holds_since: Option<u64>,
     /// By [`Target::key`].
@@ -119,6 +127,8 @@ struct RecordedTarget {
     flaps: Option<RecordedFlaps>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wave: Option<RecordedMember>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unconfirmed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +162,16 @@ impl Knowledge {
                 *entry = recorded;
             }
         }
-        Recorded { holds_since: self.holds_since.map(|since| times.wall(since)), targets }
+        let holds_since = self.holds_since.map(|since| times.wall(since));
+        Recorded { ended: false, holds_since, targets }
+    }
+}
+
+impl Recorded {
+    /// The same as the last word of a run that ends in order.
+    #[must_use]
+    pub fn ended(self) -> Self {
+        Self { ended: true, ..self }
     }
 }
 
@@ -167,7 +186,10 @@ impl Recalled {
     /// From a record. What was written at a time to come is left out.
     pub fn of(recorded: Recorded, clocks: Clocks) -> Self {
         let times = Times(clocks);
-        let recall = |(key, target): (String, RecordedTarget)| Some((key, times.recall(target)?));
+        let recall = |(key, target): (String, RecordedTarget)| {
+            let known = times.recall(target)?;
+            Some((key, Known { unconfirmed: known.unconfirmed || !recorded.ended, ..known }))
+        };
         Self {
             targets: recorded.targets.into_iter().filter_map(recall).collect(),
             holds_since: recorded.holds_since.and_then(|since| times.past(since)),
@@ -212,6 +234,7 @@ impl Times {
             wave: known
                 .member
                 .map(|member| RecordedMember { at: self.wall(member.at), before: member.before }),
+            unconfirmed: known.unconfirmed,
         }
     }
 
@@ -238,6 +261,7 @@ impl Times {
             held_until,
             flaps,
             member: member.filter(|_| recorded.health == Health::Down),
+            unconfirmed: recorded.unconfirmed,
         })
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::health::Hysteresis;
+use crate::probe::outcome::{Outcome, Phases, Reason};
 use crate::probe::target::{Check, CheckKind, TcpCheck};
 use std::num::NonZeroU32;
 
@@ -45,6 +46,7 @@ fn down(now: Instant) -> Known {
             words: Some("held down".into()),
         })),
         member: Some(Member { at: now - seconds(100), before: Health::Up }),
+        unconfirmed: false,
     }
 }
 
@@ -56,7 +58,11 @@ fn knowledge(known: Known, now: Instant) -> Knowledge {
 
 /// Written at one time and read at another, by way of the disk.
 fn travel(knowledge: &Knowledge, wall: SystemTime, after: Clocks) -> Recalled {
-    let text = serde_json::to_string(&knowledge.record(wall)).unwrap();
+    read(&knowledge.record(wall).ended(), after)
+}
+
+fn read(recorded: &Recorded, after: Clocks) -> Recalled {
+    let text = serde_json::to_string(recorded).unwrap();
     Recalled::of(serde_json::from_str(&text).unwrap(), after)
 }
 
@@ -68,6 +74,31 @@ fn everything_goes_on_as_if_time_had_passed() {
     assert_eq!(recalled.get(&target("a"), after.now), Some(&expected));
     assert_eq!(recalled.holds_since(), Some(after.now - seconds(60)));
     assert_eq!(recalled.get(&target("b"), after.now), None, "another check");
+}
+
+/// What a run that died had on record may be older than what it did to the table last.
+#[test]
+fn who_died_is_believed_once_a_probe_has_said_the_same() {
+    let clocks = clocks(5_000);
+    let known =
+        |recorded: &Recorded| read(recorded, clocks).get(&target("a"), clocks.now).unwrap().clone();
+    let alive = knowledge(down(clocks.now), clocks.now).record(clocks.wall);
+    let doubted = known(&alive);
+    assert_eq!(doubted, Known { unconfirmed: true, ..down(clocks.now) });
+    // A run in between that ends before it has heard anything changes nothing about that.
+    let between = knowledge(doubted.clone(), clocks.now).record(clocks.wall);
+    assert!(known(&between.ended()).unconfirmed);
+
+    let mut timing = target("a").timing;
+    timing.hysteresis.rise = NonZeroU32::new(2).unwrap();
+    for (result, confirmed) in [(Reason::Refused, true), (Reason::Ok, false)] {
+        let mut slot = Slot::new(clocks.now, clocks.now);
+        slot.recall(&doubted, timing, clocks.now);
+        assert!(slot.verdict().unconfirmed);
+        let outcome = Outcome::new(result, String::new(), Phases::default());
+        slot.record(outcome, timing, clocks.now);
+        assert_eq!(!slot.verdict().unconfirmed, confirmed, "{result:?}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::outcome::Outcome;
 use super::tally::Tally;
 use super::target::{Target, Timing};
 use crate::health::damping::Flaps;
-use crate::health::{OutcomeKind, State, Transition};
+use crate::health::{Health, OutcomeKind, State, Transition};
 use crate::reconcile::view::Verdict;
 
 /// Everything known of one target.
@@ -31,6 +31,8 @@ pub struct Slot {
     pub advising: Option<Box<Advising>>,
     /// When the certificate ends that it showed last, in seconds since 1970. Likewise.
     pub certificate_ends: Option<u64>,
+    /// The verdict is that of a run that died, and no probe has said the same since.
+    pub(super) unconfirmed: bool,
     older: Older,
     pub(super) reason: Option<Arc<str>>,
     pub(super) due: Instant,
@@ -56,6 +58,7 @@ impl Slot {
             tally: Tally::default(),
             advising: None,
             certificate_ends: None,
+            unconfirmed: false,
             older: Older::default(),
             reason: None,
             due,
@@ -78,6 +81,7 @@ impl Slot {
             since: Some(self.state.since),
             advice,
             certificate_ends: self.certificate_ends,
+            unconfirmed: self.unconfirmed,
             unasked: self.unasked().map(|last| last.detail.as_str().into()),
             ..Verdict::of(self.state.health, reason)
         }
@@ -89,9 +93,10 @@ impl Slot {
         last.filter(|outcome| outcome.kind == OutcomeKind::Inconclusive)
     }
 
-    /// What the view tells beside the verdict: whether it could be asked, and its certificate.
-    pub(super) fn beside(&self) -> (bool, Option<u64>) {
-        (self.unasked().is_some(), self.certificate_ends)
+    /// What the view tells beside the verdict: whether it could be asked, whether it is confirmed,
+    /// and its certificate.
+    pub(super) fn beside(&self) -> (bool, bool, Option<u64>) {
+        (self.unasked().is_some(), self.unconfirmed, self.certificate_ends)
     }
 
     /// The last five outcomes, the newest first.
@@ -112,6 +117,11 @@ impl Slot {
             self.reason =
                 (outcome.kind == OutcomeKind::Fail).then(|| outcome.detail.as_str().into());
         }
+        let confirms = matches!(
+            (outcome.kind, self.state.health),
+            (OutcomeKind::Pass, Health::Up) | (OutcomeKind::Fail, Health::Down)
+        );
+        self.unconfirmed &= !confirms;
         self.note(outcome, now);
         let transition = transition?;
         let hold = timing

@@ -6,6 +6,7 @@
 //! which order changes are safe; that is [`super::plan`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,7 +119,8 @@ impl Moment<'_> {
 ///
 /// Rules, for a declared destination: up → as declared, on a ramp where there is one; down →
 /// absent or weight 0, as the policy's `on_down` says, unless the health floor keeps it; unknown →
-/// present only if observed, with weight 0 if observed so.
+/// present only if observed, with weight 0 if observed so. A verdict on record from a run that died
+/// counts as unknown where the observed table shows another one.
 ///
 /// An observed destination that nobody declares leaves, but of these as many stay as there are
 /// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
@@ -166,6 +168,9 @@ struct Pass<'a> {
 struct Settling<'a> {
     service: &'a VirtualService,
     observed: Option<&'a Service>,
+    /// The observed destinations that follow the one found last. Policies mostly list real servers
+    /// in the order of their addresses, and a step is cheaper than a search among ten thousand.
+    ahead: Option<Range<'a, DestinationKey, Destination>>,
     present: Vec<(DestinationKey, DesiredDestination)>,
     absent: BTreeMap<DestinationKey, Why>,
     /// How many of the declared ones the table has.
@@ -173,8 +178,31 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    fn found(&self, key: &DestinationKey) -> Option<Destination> {
-        self.observed.and_then(|service| service.destinations.get(key)).copied()
+    fn found(&mut self, key: &DestinationKey) -> Option<Destination> {
+        let next = self.ahead.as_mut().and_then(Iterator::next);
+        if let Some((_, found)) = next.filter(|(ahead, _)| *ahead == key) {
+            return Some(*found);
+        }
+        let mut from = self.observed?.destinations.range(key..);
+        let first = from.clone().next().filter(|(first, _)| *first == key);
+        if first.is_some() {
+            from.next();
+        }
+        self.ahead = Some(from);
+        first.map(|(_, found)| *found)
+    }
+
+    /// Whether the table shows that a run that died knew better than its record: it takes connections
+    /// to one that is down on record, or none to one that is up.
+    fn contradicts(&self, decision: &Decision, found: Option<Destination>) -> bool {
+        let takes = found.is_some_and(|found| found.config.weight > 0);
+        decision.unconfirmed
+            && self.observed.is_some()
+            && match decision.fitness {
+                Fitness::Fit => !takes,
+                Fitness::Out | Fitness::Quiesced => takes,
+                Fitness::Undecided | Fitness::Leaves => false,
+            }
     }
 
     fn put(&mut self, key: DestinationKey, config: DestinationConfig, why: Why) {
@@ -211,6 +239,7 @@ impl Pass<'_> {
             let mut settling = Settling {
                 service,
                 observed: observed.get(&service.key),
+                ahead: None,
                 present: Vec::with_capacity(service.destinations.len()),
                 absent: BTreeMap::new(),
                 matched: 0,
@@ -245,6 +274,8 @@ impl Pass<'_> {
         let key = declared.key;
         let found = settling.found(&key);
         settling.matched += usize::from(found.is_some());
+        let doubted = settling.contradicts(decision, found).then(|| decision.until_confirmed());
+        let decision = doubted.as_ref().unwrap_or(decision);
         let quiesced = DestinationConfig { weight: 0, ..declared.config };
         match &decision.fitness {
             Fitness::Fit => {
@@ -370,7 +401,7 @@ impl Pass<'_> {
     /// each declared one that waits for its verdict outside the table. The others leave, at once if
     /// somebody else put them there.
     fn finish(&mut self, settling: Settling<'_>) -> Settled {
-        let Settling { service, observed, present, mut absent, matched } = settling;
+        let Settling { service, observed, present, mut absent, matched, .. } = settling;
         let mut present: BTreeMap<_, _> = present.into_iter().collect();
         let Some(observed) = observed else { return (present, absent) };
         if matched == observed.destinations.len() {
@@ -387,7 +418,7 @@ impl Pass<'_> {
                 })
                 .collect();
         leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
-        let waits = |why: &&Why| matches!(why, Why::Unknown | Why::HeldBack(_));
+        let waits = |why: &&Why| why.is_undecided() || matches!(why, Why::HeldBack(_));
         let waiting = absent.values().filter(waits).count();
         for (index, (key, found)) in leftovers.into_iter().enumerate() {
             let config = found.config;
@@ -431,7 +462,7 @@ impl Pass<'_> {
             let mut others = service.destinations.iter().filter(|(key, _)| **key != declared.key);
             others.any(|(_, found)| found.config.weight > 0)
         });
-        let undecided = !served && absent.values().any(|why| *why == Why::Unknown);
+        let undecided = !served && absent.values().any(Why::is_undecided);
         let (config, why) = match (taken, verdict.effective(), found) {
             (true, _, None) => return,
             (true, _, Some(found)) => {

@@ -35,6 +35,8 @@ pub(crate) enum Fitness {
 pub(crate) struct Decision {
     pub(crate) fitness: Fitness,
     pub(crate) why: Why,
+    /// Whether its verdict counts only where the table does not contradict it.
+    pub(crate) unconfirmed: bool,
     /// Since when it has been up; set only where a ramp would begin then.
     pub(crate) up_since: Option<Instant>,
     /// The weight it asks for.
@@ -124,13 +126,16 @@ impl Decision {
             Some(AdvisedState::Down(reason)) if verdict.effective() != Health::Down => {
                 Self::down(policy.on_down, Some(Arc::clone(reason)))
             }
-            _ => Self::judged(policy.on_down, &verdict),
+            _ => {
+                Self { unconfirmed: verdict.unconfirmed, ..Self::judged(policy.on_down, &verdict) }
+            }
         };
         Self { advised, overridden, ..decision }
     }
 
     fn new(fitness: Fitness, why: Why) -> Self {
-        Self { fitness, why, up_since: None, advised: None, overridden: None }
+        let (up_since, advised, overridden) = (None, None, None);
+        Self { fitness, why, unconfirmed: false, up_since, advised, overridden }
     }
 
     fn overridden(fitness: Fitness, entry: &Override) -> Self {
@@ -185,12 +190,18 @@ impl Decision {
 
     /// Whether it is in although nobody knows that it is up.
     pub(crate) fn stays_as_found(&self) -> bool {
-        matches!(self.why, Why::Unknown | Why::Kept(_) | Why::HeldBack(_))
+        self.why.is_undecided() || matches!(self.why, Why::Kept(_) | Why::HeldBack(_))
+    }
+
+    /// The same until a probe has decided.
+    pub(crate) fn until_confirmed(&self) -> Self {
+        Self { fitness: Fitness::Undecided, why: Why::Unconfirmed, up_since: None, ..self.clone() }
     }
 
     fn keep(&mut self) {
         if let Why::Down(reason) = &self.why {
             self.why = Why::Kept(reason.clone());
+            self.unconfirmed = false;
             self.fitness = Fitness::Fit;
         }
     }

@@ -52,6 +52,8 @@ pub struct Verdict {
     pub advice: Option<Advice>,
     /// When the certificate ends that it showed last, in seconds since 1970.
     pub certificate_ends: Option<u64>,
+    /// Whether it is on record from a run that died, and no probe has confirmed it since.
+    pub unconfirmed: bool,
     /// Why the director could not ask the last time.
     pub unasked: Option<Arc<str>>,
 }
@@ -60,6 +62,13 @@ impl Verdict {
     /// A verdict of which nothing more is known.
     pub fn of(health: Health, reason: Option<Arc<str>>) -> Self {
         Self { health, reason, ..Self::default() }
+    }
+
+    /// The same for a real server that has no other check.
+    fn alone(&self) -> Self {
+        let held = self.held.filter(|held| *held != self.health);
+        let is_plainly_up = self.health == Health::Up && held.is_none();
+        Self { held, reason: self.reason.clone().filter(|_| !is_plainly_up), ..self.clone() }
     }
 
     /// What it counts as.
@@ -88,8 +97,16 @@ impl HealthView {
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
     /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it,
-    /// the certificate the one that ends first, what could not be asked any.
+    /// the certificate the one that ends first; one that is unconfirmed or could not be asked is enough.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
+        match (&real_server.targets[..], &real_server.advisors[..]) {
+            // Most have one check, which says it all; there may be ten thousand of them.
+            ([only], []) => self.verdict(*only).alone(),
+            _ => self.together(real_server),
+        }
+    }
+
+    fn together(&self, real_server: &RealServer) -> Verdict {
         let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
         let combined = |health: fn(&Verdict) -> Health| {
             combine(real_server, |which| verdicts().filter(|one| health(one) == which).count())
@@ -126,7 +143,8 @@ impl HealthView {
         let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
         let certificate_ends = verdicts().filter_map(|one| one.certificate_ends).min();
         let unasked = verdicts().find_map(|one| one.unasked.clone());
-        Verdict { health, reason, since, held, advice, certificate_ends, unasked }
+        let unconfirmed = verdicts().any(|one| one.unconfirmed);
+        Verdict { health, reason, since, held, advice, certificate_ends, unconfirmed, unasked }
     }
 
     /// How far a real server is from what it needs, unless it needs all its checks.

@@ -14,6 +14,9 @@ pub enum Why {
     /// No verdict yet: in the table if it was there, with weight 0 if it had that, and otherwise
     /// as declared.
     Unknown,
+    /// The verdict is on record from a run that died, and the table, which a dying run leaves as the
+    /// last it did, shows another one: as the table has it.
+    Unconfirmed,
     /// Its real server is down: out, or quiesced. With the reason where there is one.
     Down(Option<Arc<str>>),
     /// Its real server is down, but too few others are up: in, as declared.
@@ -75,6 +78,11 @@ impl Why {
         }
     }
 
+    /// Whether a probe has to say first what becomes of it.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Unconfirmed)
+    }
+
     /// Whether it is, or was, in the table without a policy that declares it.
     pub fn is_undeclared(&self) -> bool {
         matches!(self, Self::Undeclared | Self::Guarded)
@@ -84,7 +92,12 @@ impl Why {
     pub fn is_held(&self) -> bool {
         matches!(
             self,
-            Self::Unknown | Self::Undeclared | Self::Guarded | Self::Kept(_) | Self::HeldBack(_)
+            Self::Unknown
+                | Self::Unconfirmed
+                | Self::Undeclared
+                | Self::Guarded
+                | Self::Kept(_)
+                | Self::HeldBack(_)
         )
     }
 
@@ -94,6 +107,7 @@ impl Why {
             Self::Up => "up",
             Self::Weighed(_) => "weighed",
             Self::Unknown => "no_verdict",
+            Self::Unconfirmed => "unconfirmed",
             Self::Down(_) => "down",
             Self::Kept(_) => "health_floor",
             Self::HeldBack(_) => "blast_limit",
@@ -118,6 +132,9 @@ impl fmt::Display for Why {
         match self {
             Self::Up => f.write_str("up"),
             Self::Unknown => f.write_str("no verdict yet"),
+            Self::Unconfirmed => {
+                f.write_str("its verdict on record is not what the table shows; a probe decides")
+            }
             Self::Down(reason) => write_down(f, reason.as_deref()),
             Self::Kept(reason) => {
                 f.write_str("kept by the health floor; ")?;

@@ -133,7 +133,7 @@ impl Held {
     /// What is not done.
     pub fn what(&self) -> String {
         match (&self.why, &self.config) {
-            (Why::Unknown, None) => "not added".to_owned(),
+            (Why::Unknown | Why::Unconfirmed, None) => "not added".to_owned(),
             (_, None) => "stays out".to_owned(),
             (Why::Undeclared | Why::Guarded, Some(config)) => format!("stays: {config}"),
             (_, Some(DestinationConfig { weight: 0, .. })) => "stays at weight 0".to_owned(),
@@ -158,8 +158,10 @@ fn edit_reason(why: &Why, before: u32, after: u32) -> String {
     match why {
         Why::Up if before == 0 && after > 0 => why.to_string(),
         Why::Up | Why::Private => "as declared".to_owned(),
-        Why::Unknown if after == 0 => format!("as declared, but stays at weight 0: {why}"),
-        _ if before != after && *why != Why::Unknown => why.to_string(),
+        why if why.is_undecided() && after == 0 => {
+            format!("as declared, but stays at weight 0: {why}")
+        }
+        _ if before != after && !why.is_undecided() => why.to_string(),
         _ => format!("as declared; {why}"),
     }
 }

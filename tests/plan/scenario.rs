@@ -6,7 +6,8 @@
 //! * `policy NAME [quiesce] [drain=1m] [slow_start=40s] [keep=2|50%] [withdraw=2:3] [sorry=ADDRESS:PORT] [needed=any|2]
 //!   [via=vip]`;
 //! * `health` with `ADDRESS up|down|unknown [AGO ago] [REASON]`, `*` for all the others; up for a
-//!   long time unless said; each line of the same address is a check of it;
+//!   long time unless said; each line of the same address is a check of it; `up?` and `down?` are
+//!   on record from a run that died;
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
 //! * `standing` with `withdrawn POLICY` and `draining SERVICE DESTINATION AGO`;
@@ -272,7 +273,11 @@ fn health(line: &str, now: Instant) -> (String, Verdict) {
         None => (Duration::from_secs(50_000), rest),
     };
     let since = now.checked_sub(ago);
-    (address.to_owned(), Verdict { since, ..verdict(health_word(word), reason) })
+    let (word, unconfirmed) = match word.strip_suffix('?') {
+        Some(word) => (word, true),
+        None => (word, false),
+    };
+    (address.to_owned(), Verdict { since, unconfirmed, ..verdict(health_word(word), reason) })
 }
 
 fn health_word(word: &str) -> Health {
