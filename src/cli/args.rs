@@ -131,7 +131,7 @@ pub struct Run {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub resync: Duration,
     /// Hold the table when more addresses than this turn down within the window: a number, a share
-    /// (of at least 10 addresses) as 50%, or off
+    /// as 50% (of fewer than 10 addresses: all of them, in silence), or off
     #[arg(long, value_name = "LIMIT", default_value = "50%", value_parser = blast_limit)]
     pub blast_limit: Most,
     /// The window of the blast-radius limit

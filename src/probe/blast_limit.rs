@@ -10,7 +10,12 @@
 //! dies on every machine loses none of them where others go on. A target leaves the wave when it
 //! comes up again, or when its turn is older than the window while the limit holds nothing.
 //!
-//! It ends when no more than half the limit is lost any more: what is still down then is on parole,
+//! Of few addresses a share says little: two of three may well die. There it takes all of them, at
+//! least two, without one word from any, not even a refusal: an empty table would serve nobody either.
+//! That ends with the first one that comes up. Where a policy has a sorry server, that one serves
+//! somebody, and so it is not asked.
+//!
+//! Of many it ends when no more than half the limit is lost any more: what is still down then is on parole,
 //! held until it is up or its next failure shows that it does not recover with the others. Or an
 //! operator says that the failures are real. Either way the wave is over: only what turns down after
 //! that counts towards the next one, and a failure on parole does.
@@ -23,7 +28,7 @@ use crate::health::{Health, Transition};
 use crate::policy::model::{PolicySet, Share};
 use crate::reconcile::view::Alarm;
 
-/// Fewer addresses than this and a share of them says nothing: two of three may well die.
+/// Of fewer addresses than this a share means all of them.
 pub const FEWEST_FOR_A_SHARE: usize = 10;
 
 /// How much may turn down within which time.
@@ -48,6 +53,8 @@ pub struct Member {
     pub at: Instant,
     /// What it was before.
     pub before: Health,
+    /// Whether nothing at all came from it.
+    pub silent: bool,
 }
 
 /// What became of the limit.
@@ -153,8 +160,14 @@ impl Wave {
         }
     }
 
-    /// Takes a change of verdict into account.
-    pub fn turned(&mut self, target: u32, transition: Transition, now: Instant) -> Option<Event> {
+    /// Takes a change of verdict into account; `silent`: nothing at all came from it.
+    pub fn turned(
+        &mut self,
+        target: u32,
+        transition: Transition,
+        silent: bool,
+        now: Instant,
+    ) -> Option<Event> {
         self.parole.remove(&target);
         if transition.to != Health::Down {
             if self.down.remove(&target) {
@@ -169,7 +182,7 @@ impl Wave {
         if self.holds_since.is_none() {
             self.forget(now);
         }
-        self.add(target, Member { at: now, before: transition.from });
+        self.add(target, Member { at: now, before: transition.from, silent });
         if self.holds_since.is_none() && self.is_too_much() {
             self.holds_since = Some(now);
             return Some(Event::Tripped(self.extent()));
@@ -226,19 +239,34 @@ impl Wave {
         match self.limit.most {
             None => false,
             Some(Share::Count(most)) => lost > most as usize,
+            Some(Share::Percent(share)) if addresses >= FEWEST_FOR_A_SHARE => {
+                lost * 100 > addresses * usize::from(share)
+            }
             Some(Share::Percent(share)) => {
-                addresses >= FEWEST_FOR_A_SHARE && lost * 100 > addresses * usize::from(share)
+                share < 100
+                    && lost > 1
+                    && !self.site.has_sorry
+                    && self.is_nobody_up()
+                    && self.members.values().all(|member| member.silent)
             }
         }
     }
 
-    /// Whether no more than half the limit is lost.
+    fn is_nobody_up(&self) -> bool {
+        let mut servers = self.hits.servers.iter().zip(&self.site.spare);
+        servers.all(|(struck, spare)| struck.down > *spare)
+    }
+
+    /// Whether no more than half the limit is lost; of few addresses, whether one is back.
     fn is_recovered(&self) -> bool {
         let (lost, addresses) = (self.hits.lost, self.site.addresses.len());
         match self.limit.most {
             None => true,
             Some(Share::Count(most)) => lost * 2 <= most as usize,
-            Some(Share::Percent(share)) => lost * 200 <= addresses * usize::from(share),
+            Some(Share::Percent(share)) if addresses >= FEWEST_FOR_A_SHARE => {
+                lost * 200 <= addresses * usize::from(share)
+            }
+            Some(Share::Percent(_)) => !self.is_nobody_up(),
         }
     }
 
@@ -294,6 +322,8 @@ struct Site {
     spare: Vec<usize>,
     /// How many real servers with checks each address has.
     addresses: Vec<u32>,
+    /// Whether some policy has a sorry server.
+    has_sorry: bool,
 }
 
 impl Site {
@@ -304,7 +334,8 @@ impl Site {
         };
         let known: BTreeSet<IpAddr> = servers().map(|server| server.address).collect();
         let known: Vec<IpAddr> = known.into_iter().collect();
-        let mut site = Self { addresses: vec![0; known.len()], ..Self::default() };
+        let has_sorry = set.policies.iter().any(|policy| policy.sorry_server.is_some());
+        let mut site = Self { addresses: vec![0; known.len()], has_sorry, ..Self::default() };
         for (number, server) in (0..).zip(servers()) {
             let address = known.binary_search(&server.address).unwrap_or_default();
             site.addresses[address] += 1;

@@ -66,7 +66,15 @@ impl Play {
         let target = self.target(host, port);
         let from = std::mem::replace(&mut self.health[target as usize], to);
         let now = self.start + Duration::from_secs(second);
-        self.wave.turned(target, Transition { from, to }, now)
+        self.wave.turned(target, Transition { from, to }, false, now)
+    }
+
+    /// Turns down without a word.
+    fn fall_silent(&mut self, second: u64, host: u8) -> Option<Event> {
+        let target = self.target(host, 80);
+        let from = std::mem::replace(&mut self.health[target as usize], Health::Down);
+        let now = self.start + Duration::from_secs(second);
+        self.wave.turned(target, Transition { from, to: Health::Down }, true, now)
     }
 
     fn down(&mut self, second: u64, host: u8) -> Option<Event> {
@@ -79,6 +87,10 @@ impl Play {
         }
     }
 
+    fn is_down(&self, host: u8) -> bool {
+        self.health[self.target(host, 80) as usize] == Health::Down
+    }
+
     fn up(&mut self, second: u64, host: u8) -> Option<Event> {
         self.turn(second, host, 80, Health::Up)
     }
@@ -88,7 +100,7 @@ impl Play {
         let target = self.target(host, 80);
         let from = self.wave.on_parole(target).unwrap();
         let now = self.start + Duration::from_secs(second);
-        self.wave.turned(target, Transition { from, to: Health::Down }, now)
+        self.wave.turned(target, Transition { from, to: Health::Down }, false, now)
     }
 
     fn held(&self) -> usize {
@@ -291,6 +303,44 @@ fn a_reload_that_changes_nothing_of_it_keeps_it() {
 }
 
 #[test]
+fn of_few_addresses_a_share_takes_all_of_them_in_silence() {
+    let silence = |limit: BlastLimit, hosts: &[u8], prepare: &dyn Fn(&mut Play)| {
+        let mut play = Play::new(limit, &[(hosts, &[80])]);
+        prepare(&mut play);
+        let up: Vec<u8> = hosts.iter().copied().filter(|it| !play.is_down(*it)).collect();
+        let events = up.iter().map(|host| play.fall_silent(100 + u64::from(*host), *host));
+        let tripped = events.map(is_tripped).position(|it| it).map(|index| index + 1);
+        (tripped, play.held())
+    };
+    let half = limit(Share::Percent(50));
+    let nothing = |_: &mut Play| {};
+    assert_eq!(silence(half, &[1, 2, 3, 4], &nothing), (Some(4), 4));
+    assert_eq!(silence(half, &[1, 2], &nothing), (Some(2), 2));
+    assert_eq!(silence(half, &[1], &nothing), (None, 0), "one dies by itself");
+    assert_eq!(silence(limit(Share::Percent(100)), &[1, 2], &nothing), (None, 0));
+    let one_spoke = |play: &mut Play| _ = play.down(99, 1);
+    assert_eq!(silence(half, &[1, 2, 3], &one_spoke), (None, 0), "the network was there");
+    let one_is_dead = |play: &mut Play| _ = play.fall_silent(1, 1);
+    assert_eq!(silence(half, &[1, 2, 3], &one_is_dead), (Some(2), 2), "long before the wave");
+    let apology = |play: &mut Play| {
+        play.set.policies[0].sorry_server = play.set.policies[0].real_servers.pop();
+        play.wave.set_policies(&play.set, Some);
+    };
+    assert_eq!(silence(half, &[1, 2, 3, 4], &apology), (None, 0), "somebody serves");
+}
+
+#[test]
+fn of_few_addresses_the_first_that_is_back_ends_it() {
+    let mut play = Play::new(limit(Share::Percent(50)), &[(&[1, 2, 3], &[80])]);
+    let tripped = (1..=3).any(|host| is_tripped(play.fall_silent(1, host)));
+    assert!(tripped && play.holds());
+    assert!(matches!(play.up(9, 2), Some(Event::Ended(_))));
+    assert_eq!((play.holds(), play.held()), (false, 2), "the others are on parole");
+    assert_eq!(play.fail_on_parole(10, 1), None, "one failure trips nothing");
+    assert_eq!(play.held(), 1);
+}
+
+#[test]
 fn a_real_server_without_checks_is_not_counted() {
     let mut set = site(&[(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[80])]);
     set.policies[0].real_servers[9].targets = Vec::<TargetId>::new();
@@ -299,7 +349,7 @@ fn a_real_server_without_checks_is_not_counted() {
     wave.set_policies(&set, |_| None);
     let turn = Transition { from: Health::Up, to: Health::Down };
     let now = beginning();
-    assert!((0..9).all(|target| wave.turned(target, turn, now).is_none()), "nine: too few");
+    assert!((0..9).all(|target| wave.turned(target, turn, false, now).is_none()), "nine: too few");
 }
 
 proptest! {

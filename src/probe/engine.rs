@@ -278,6 +278,7 @@ impl Engine {
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
         let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
+        let silent = outcome.as_ref().is_some_and(Outcome::is_silence);
         if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
             self.latencies.count(index, outcome.phases.ended);
         }
@@ -313,7 +314,7 @@ impl Engine {
         let parole = self.wave.on_parole(index).filter(|_| failed);
         let late = parole.map(|from| Transition { from, to: Health::Down });
         let transition = change.map(|change| change.transition).or(late)?;
-        self.limit_event = self.wave.turned(index, transition, now).or(self.limit_event);
+        self.limit_event = self.wave.turned(index, transition, silent, now).or(self.limit_event);
         Some(Turned {
             target: TargetId(index),
             transition,

@@ -144,6 +144,8 @@ struct RecordedFlaps {
 struct RecordedMember {
     at: u64,
     before: Health,
+    #[serde(default)]
+    silent: bool,
 }
 
 impl Knowledge {
@@ -231,9 +233,11 @@ impl Times {
             reason: known.reason.clone(),
             held_until: known.held_until.map(|until| self.wall(until)),
             flaps,
-            wave: known
-                .member
-                .map(|member| RecordedMember { at: self.wall(member.at), before: member.before }),
+            wave: known.member.map(|Member { at, before, silent }| RecordedMember {
+                at: self.wall(at),
+                before,
+                silent,
+            }),
             unconfirmed: known.unconfirmed,
         }
     }
@@ -251,7 +255,7 @@ impl Times {
         });
         let member = recorded.wave.and_then(|member| {
             let before = Some(member.before).filter(|before| *before != Health::Down)?;
-            Some(Member { at: self.past(member.at)?, before })
+            Some(Member { at: self.past(member.at)?, before, silent: member.silent })
         });
         Some(Known {
             health: recorded.health,

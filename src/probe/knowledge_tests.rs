@@ -45,7 +45,7 @@ fn down(now: Instant) -> Known {
             trips: 3,
             words: Some("held down".into()),
         })),
-        member: Some(Member { at: now - seconds(100), before: Health::Up }),
+        member: Some(Member { at: now - seconds(100), before: Health::Up, silent: true }),
         unconfirmed: false,
     }
 }

@@ -170,6 +170,16 @@ impl Outcome {
         let (kind, detail) = (reason.kind(), detail.into());
         Self { kind, reason, detail, phases, advice: None, certificate_ends: None }
     }
+
+    /// Whether it failed because nothing at all came from the real server, not even a refusal.
+    pub fn is_silence(&self) -> bool {
+        let Phases { connected, first_byte, .. } = self.phases;
+        match self.reason {
+            Reason::Unreachable | Reason::ConnectTimeout => true,
+            Reason::HeadTimeout => connected.is_none() && first_byte.is_none(),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,12 +15,21 @@ const KEYS: [&str; 2] = ["tcp://202.96.128.166:80", "tcp://202.96.128.166:443"];
 const ALL: [&str; 4] = ["rs232", "rs233", "rs234", "rs235"];
 
 pub(crate) fn own_cable_pulled() {
+    pull_cable(&["--blast-limit", "2"]);
+}
+
+/// The limit as it is by default, which of so few takes all of them.
+pub(crate) fn own_cable_of_a_small_farm() {
+    pull_cable(&[]);
+}
+
+fn pull_cable(args: &[&str]) {
     let site = Site::new();
     let all = site.addresses();
     let full = direct(&KEYS, 80, &all);
     let text = policy(&KEYS, "forwarding: direct\nweight: 80", &all, 80);
     let policies = Policies::new("www.yaml", &text);
-    let daemon = Daemon::start(&policies, &["--blast-limit", "2"]);
+    let daemon = Daemon::start(&policies, args);
     site.table.until_exactly("all in", PATIENCE, &full);
     let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
     traffic.hears(&ALL);

@@ -71,6 +71,7 @@ in_guests! {
     cut_when_down: leaving::is_cut;
     health_floor_keeps: limits::floor_keeps;
     own_cable_pulled: held::own_cable_pulled;
+    own_cable_of_a_small_farm: held::own_cable_of_a_small_farm;
     released_by_hand: held::released;
     known_down_over_a_restart: held::known_down;
     weights_from_the_servers: advice::weights_from_the_servers;
