@@ -325,6 +325,7 @@ checks: []
         const SUSPICIOUS: &str = "
 virtual_services: [tcp://192.0.2.1:80]
 real_servers: [192.0.2.10]
+checks: []
 ";
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("www.yaml"), SUSPICIOUS).unwrap();

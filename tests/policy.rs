@@ -187,7 +187,10 @@ fn problems_of_all_files_come_at_once() {
             format!("{}:{}", file.to_string_lossy(), problem.location.line)
         })
         .collect();
-    assert_eq!(places, ["b.yml:1", "b.yml:2", "c.yaml:1", "c.yaml:1", "c.yaml:1", "d.yaml:1"]);
+    assert_eq!(
+        places,
+        ["b.yml:1", "b.yml:2", "c.yaml:1", "c.yaml:1", "c.yaml:1", "c.yaml:1", "d.yaml:1"]
+    );
 }
 
 #[test]

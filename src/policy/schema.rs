@@ -20,7 +20,7 @@ type Keys = Vec<(&'static str, Value)>;
 
 /// The schema of one document of a policy file.
 pub fn schema() -> Value {
-    let mut schema = object(policy(), &["virtual_services", "real_servers"]);
+    let mut schema = object(policy(), &["virtual_services", "real_servers", "checks"]);
     schema["$schema"] = DIALECT.into();
     schema["title"] = "A policy of pointsman".into();
     schema["$defs"] = json!({ "check": check::check(), "real_server": real_server(&[]) });

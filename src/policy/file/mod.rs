@@ -86,6 +86,12 @@ impl PolicyFile {
             let help = "add `real_servers:` with entries such as `- 192.0.2.10`";
             report.error(self.place, "a policy without real servers", help);
         }
+        // What a file that was cut off lacks first, and nobody should do without unawares.
+        if self.checks.is_absent() {
+            let help = "add `checks:` with entries such as `- tcp: {}`, or write `checks: []` if \
+                        its real servers are to count as up whatever happens";
+            report.error(self.place, "a policy without checks", help);
+        }
     }
 }
 

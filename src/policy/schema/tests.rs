@@ -316,7 +316,12 @@ fn policies_that_are_right_are_right_by_the_schema() {
 fn mistakes_are_mistakes_by_the_schema() {
     let validator = Validator::new();
     let policy = "virtual_services: [tcp://192.0.2.1:80]\nreal_servers: [192.0.2.10]\n";
-    assert!(validator.validate(&parsed(policy)[0]).is_ok());
+    let whole = |rest: &str| match rest.starts_with("checks") {
+        true => format!("{policy}{rest}\n"),
+        false => format!("{policy}checks: []\n{rest}\n"),
+    };
+    assert!(validator.validate(&parsed(policy)[0]).is_err(), "without checks");
+    assert!(validator.validate(&parsed(&whole(""))[0]).is_ok());
     for mistake in [
         "wieght: 1",
         "weight: -1",
@@ -331,7 +336,7 @@ fn mistakes_are_mistakes_by_the_schema() {
         "drain: 60s",
         "health_floor: {}",
     ] {
-        let document = &parsed(&format!("{policy}{mistake}\n"))[0];
+        let document = &parsed(&whole(mistake))[0];
         assert!(validator.validate(document).is_err(), "{mistake}");
     }
 }
