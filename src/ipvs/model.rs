@@ -76,6 +76,19 @@ pub struct ServiceConfig {
     pub persistence: Option<Persistence>,
 }
 
+impl ServiceConfig {
+    /// Whether clients of a real server with weight 0 are refused rather than sent elsewhere: its
+    /// scheduler maps clients to real servers by a hash (`ip_vs_dh`; `ip_vs_sh` and `ip_vs_mh`
+    /// without their fallback flag).
+    pub fn refuses_weight_0(&self) -> bool {
+        match self.scheduler.0.as_str() {
+            "dh" => true,
+            "sh" | "mh" => !self.flags.fallback,
+            _ => false,
+        }
+    }
+}
+
 /// Settings that are single bits in the kernel's `flags`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceFlags {

@@ -205,6 +205,11 @@ impl Settling<'_> {
             }
     }
 
+    /// Whether weight 0, where somebody asks for it, would turn clients away whom others could serve.
+    fn refuses_weight_0(&self) -> bool {
+        self.service.config.refuses_weight_0()
+    }
+
     fn put(&mut self, key: DestinationKey, config: DestinationConfig, why: Why) {
         self.present.push((key, DesiredDestination { config, why, weight: None }));
     }
@@ -281,7 +286,12 @@ impl Pass<'_> {
             Fitness::Fit => {
                 let slow_start = settling.service.slow_start;
                 let desired = self.weigh(declared, decision, slow_start, found.as_ref());
-                settling.present.push((key, desired));
+                let is_asked_for = desired.config.weight == 0 && declared.config.weight > 0;
+                if is_asked_for && settling.refuses_weight_0() {
+                    settling.absent.insert(key, desired.why);
+                } else {
+                    settling.present.push((key, desired));
+                }
             }
             Fitness::Undecided => match found {
                 None => {
@@ -297,6 +307,11 @@ impl Pass<'_> {
                     settling.present.push((key, DesiredDestination { why, ..weighed }));
                 }
             },
+            Fitness::Quiesced
+                if settling.refuses_weight_0() && matches!(decision.why, Why::Advised(_)) =>
+            {
+                settling.absent.insert(key, decision.why.clone());
+            }
             Fitness::Quiesced => settling.put(key, quiesced, decision.why.clone()),
             Fitness::Out => {
                 settling.absent.insert(key, decision.why.clone());

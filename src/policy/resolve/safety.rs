@@ -17,25 +17,15 @@ const DRAIN: Duration = Duration::from_secs(60);
 /// How long connections of a service may take to end.
 ///
 /// Unless the policy says how long, datagrams are not waited for; and one-packet scheduling has no
-/// connections. A scheduler that maps clients to real servers by a hash refuses the clients of one
-/// with weight 0 (`ip_vs_sh`, `ip_vs_mh` without their fallback flag, `ip_vs_dh`), which would
-/// lose more than it saves.
+/// connections. A scheduler that refuses the clients of one with weight 0 would lose more than it
+/// saves.
 pub(super) fn drain(file: &PolicyFile, service: &Service) -> Duration {
     let is_udp = matches!(service.key.value, ServiceKey::Address { protocol: Protocol::Udp, .. });
     let written = file.safety.drain.get().map(|drain| drain.value);
-    if service.config.flags.one_packet || refuses_weight_0(&service.config) {
+    if service.config.flags.one_packet || service.config.refuses_weight_0() {
         return Duration::ZERO;
     }
     written.unwrap_or(if is_udp { Duration::ZERO } else { DRAIN })
-}
-
-/// Whether clients of a real server with weight 0 are refused rather than sent elsewhere.
-pub(super) fn refuses_weight_0(config: &ServiceConfig) -> bool {
-    match config.scheduler.0.as_str() {
-        "dh" => true,
-        "sh" | "mh" => !config.flags.fallback,
-        _ => false,
-    }
 }
 
 /// How long a real server takes to its whole weight in a service.
@@ -132,7 +122,7 @@ pub(super) fn lint(
     sysctl: impl Fn(&str) -> Option<String>,
     report: &mut Report<'_>,
 ) {
-    let hashed = services.iter().find(|service| refuses_weight_0(&service.config));
+    let hashed = services.iter().find(|service| service.config.refuses_weight_0());
     let on_down = file.on_down.get();
     if let Some(service) = hashed {
         let (key, scheduler) = (&service.key.value, &service.config.scheduler);
