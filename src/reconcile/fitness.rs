@@ -206,9 +206,15 @@ impl Decision {
         }
     }
 
+    /// Who is fit serves the connections it has to their end, unless they are to be cut.
     fn withdraw(&mut self, on_down: OnDown, why: Why) {
         let why = if matches!(self.why, Why::Down(_)) { self.why.clone() } else { why };
-        *self = Self { why, ..Self::down(on_down, None) };
+        let down = Self::down(on_down, None);
+        let fitness = match (&self.fitness, on_down) {
+            (Fitness::Fit, OnDown::Remove) => Fitness::Leaves,
+            _ => down.fitness,
+        };
+        *self = Self { fitness, why, ..down };
     }
 }
 
