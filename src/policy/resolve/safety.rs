@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ipvs::model::{Protocol, ServiceConfig, ServiceKey};
+use crate::ipvs::model::{Protocol, ServiceKey};
 use crate::policy::file::PolicyFile;
 use crate::policy::file::safety::{AtFloorWord, FloorEntry};
 use crate::policy::model::{AtFloor, HealthFloor, OnDown, Share};
