@@ -165,10 +165,14 @@ pub async fn run<P: Prober>(
     let Outlets { sets, policies } = outlets;
     let (recorded, record) = settings.overrides;
     let (overriding, overrides) = Overriding::new(recorded, record, journal.clone());
-    let unknown = HealthView::uniform(Arc::clone(&sets.borrow()), crate::health::Health::Unknown);
+    let (recalled, health_record) = settings.health;
+    let mut engine =
+        Engine::new(settings.limits, settings.seed).limited(blast_limit).remembering(recalled);
+    // The first pass knows what is on record, so that it meets the table as the last run left it.
+    engine.set_policies(Arc::clone(&sets.borrow()), tokio::time::Instant::now().into_std());
     let (views_in, views) = watch::channel(Arc::new(HealthView {
         overrides: Arc::clone(&overrides.borrow()),
-        ..unknown
+        ..engine.view()
     }));
     let (asks, asks_out) = mpsc::channel(16);
     let (confirms, confirms_out) = mpsc::channel(16);
@@ -194,11 +198,8 @@ pub async fn run<P: Prober>(
     let (driver_pulse, driver_heart) = notify::pulse();
     let mut driver_ended = on_own_thread(driver, driver_heart, views, refreshes_out, reports_in)
         .map_err(setup("start the driver's thread"))?;
-    let (recalled, record) = settings.health;
-    let engine =
-        Engine::new(settings.limits, settings.seed).limited(blast_limit).remembering(recalled);
     let (end, ends) = oneshot::channel();
-    let keeper = record.map(|record| {
+    let keeper = health_record.map(|record| {
         let keeper = Keeper::new(record, queries.clone(), views_in.subscribe());
         tokio::spawn(keeper.run(ends))
     });
