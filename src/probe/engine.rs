@@ -332,6 +332,9 @@ impl Engine {
     pub fn release(&mut self) -> Option<Alarm> {
         let alarm = self.alarm();
         self.wave.release();
+        for slot in self.slots.iter_mut().filter(|slot| slot.state.health == Health::Down) {
+            slot.unconfirmed = false;
+        }
         alarm
     }
 
