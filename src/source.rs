@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use crate::control::status::{HeldReload, Policies, Refused, rfc3339};
 use crate::events::{Journal, What};
 use crate::policy::guard::{Guard, Removal};
-use crate::policy::load::{Loaded, load};
+use crate::policy::load::{Loaded, load_with_files};
 use crate::policy::model::PolicySet;
 use crate::policy::watch::{Watch, watch};
 use crate::tuning::{Tuning, retuned};
@@ -70,6 +70,7 @@ pub struct Source {
     path: PathBuf,
     guard: Guard,
     tuning: Option<watch::Receiver<Tuning>>,
+    watch: Option<Watch>,
     held: Option<Loaded>,
     sets: watch::Sender<Arc<PolicySet>>,
     policies: watch::Sender<Policies>,
@@ -92,7 +93,8 @@ impl Source {
         let (sets, sets_out) = watch::channel(Arc::new(first.set));
         let (policies, policies_out) = watch::channel(policies);
         let outlets = Outlets { sets: sets_out, policies: policies_out };
-        (Self { path, guard, tuning: None, held: None, sets, policies, journal }, outlets)
+        let tuning = None;
+        (Self { path, guard, tuning, watch: None, held: None, sets, policies, journal }, outlets)
     }
 
     /// Follows the guard in this.
@@ -101,9 +103,9 @@ impl Source {
         Self { tuning: Some(tuning), ..self }
     }
 
-    /// Reloads after every change below the path, on SIGHUP and before each answer; never ends.
+    /// Reloads after every change below the path or of a file that policies name, on SIGHUP and before each answer; never ends.
     pub async fn run(mut self, mut hangup: Signal, mut asks: mpsc::Receiver<Ask>) {
-        let mut watch = watch(&self.path)
+        self.watch = watch(&self.path)
             .inspect_err(|error| warn!(%error, "edits are noticed on SIGHUP only"))
             .ok();
         // What changed between the first load and the watch is noticed here.
@@ -111,7 +113,7 @@ impl Source {
         loop {
             // All arms are cancel-safe: a watch, a signal and a queue.
             tokio::select! {
-                () = changed(watch.as_mut()) => self.reload(false).await,
+                () = changed(self.watch.as_mut()) => self.reload(false).await,
                 _ = hangup.recv() => self.reload(true).await,
                 tuning = retuned(&mut self.tuning) => {
                     self.guard = tuning.guard;
@@ -157,7 +159,14 @@ impl Source {
 
     async fn reload(&mut self, asked: bool) {
         let path = self.path.clone();
-        match tokio::task::spawn_blocking(move || load(&path)).await {
+        let loaded = tokio::task::spawn_blocking(move || load_with_files(&path)).await;
+        let loaded = loaded.map(|(loaded, files)| {
+            if let Some(watch) = &self.watch {
+                watch.named(files);
+            }
+            loaded
+        });
+        match loaded {
             Ok(Ok(loaded)) => self.accept(loaded, asked),
             Ok(Err(problems)) => {
                 // A lint keeps nothing from being used.
@@ -295,6 +304,7 @@ mod tests {
     use tokio::signal::unix::{SignalKind, signal};
 
     use super::*;
+    use crate::policy::load::load;
 
     #[tokio::test]
     async fn an_edit_before_the_watch_is_up_is_not_missed() {

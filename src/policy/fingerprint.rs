@@ -3,6 +3,7 @@
 //! Two fingerprints that differ mean that something changed. Symlinks are followed, so a swapped
 //! link shows.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::SystemTime;
 
 use super::load::policies_of;
 
-/// Names, sizes, times and inodes of the policies at a path.
+/// Names, sizes, times and inodes of the policies at a path, and of files they name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     /// `None` for a file that cannot be looked at; empty when the path cannot.
@@ -23,8 +24,8 @@ pub(super) struct Fingerprint {
 type File = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Fingerprint {
-    /// Looks at a policy directory or file.
-    pub(super) fn of(path: &Path) -> Self {
+    /// Looks at a policy directory or file, and at files that policies name.
+    pub(super) fn of(path: &Path, named: &BTreeSet<PathBuf>) -> Self {
         let (files, there) = match fs::metadata(path) {
             Err(_) => (Vec::new(), false),
             Ok(metadata) if metadata.is_dir() => match policies_of(path) {
@@ -37,7 +38,8 @@ impl Fingerprint {
             let file = fs::metadata(&path).ok().map(|metadata| file(&metadata));
             (path, file)
         };
-        Self { files: files.into_iter().map(look).collect(), there }
+        let files = files.into_iter().chain(named.iter().cloned());
+        Self { files: files.map(look).collect(), there }
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::PolicySet;
 use super::problem::{self, Location, Problem};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::source::{MAX_FILE, Source};
 
 /// The largest file of certificate authorities, in bytes.
@@ -43,6 +43,18 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
 /// # Errors
 /// As [`load`].
 pub fn load_paths(paths: &[PathBuf]) -> Result<Loaded, Vec<Problem>> {
+    load_all(paths).0
+}
+
+/// Loads as [`load`] does, and says which files of certificate authorities the policies name.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_files(path: &Path) -> (Result<Loaded, Vec<Problem>>, BTreeSet<PathBuf>) {
+    load_all(&[path.to_owned()])
+}
+
+fn load_all(paths: &[PathBuf]) -> (Result<Loaded, Vec<Problem>>, BTreeSet<PathBuf>) {
     let mut problems = Vec::new();
     let mut sources = Vec::new();
     let mut seen = BTreeSet::new();
@@ -62,13 +74,14 @@ pub fn load_paths(paths: &[PathBuf]) -> Result<Loaded, Vec<Problem>> {
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(format!("cannot be read: {}", reason(&error))),
     };
-    let (set, found) = resolve(&sources, &read);
+    let Resolved { set, problems: found, authorities } = resolve(&sources, &read);
     problems.extend(found);
     problem::sort(&mut problems);
-    match problems.iter().any(Problem::is_error) {
+    let loaded = match problems.iter().any(Problem::is_error) {
         true => Err(problems),
         false => Ok(Loaded { set, lints: problems }),
-    }
+    };
+    (loaded, authorities)
 }
 
 /// Whether a file of this name in a policy directory is a policy.

@@ -7,14 +7,17 @@ use proptest::prelude::*;
 
 use super::model::PolicySet;
 use super::problem::{Problem, render_all};
-use super::resolve::resolve;
+use super::resolve::{Resolved, resolve};
 use super::source::{MAX_FILE, Source};
 
 /// Everything that happens to a file but its reading.
 fn read(bytes: impl Into<Vec<u8>>) -> (PolicySet, Vec<Problem>) {
     let no_file = |_: &Path| Err("is not there".to_owned());
     match Source::new(Path::new("test.yaml"), bytes.into()) {
-        Ok(source) => resolve(&[source], &no_file),
+        Ok(source) => {
+            let Resolved { set, problems, .. } = resolve(&[source], &no_file);
+            (set, problems)
+        }
         Err(problem) => (PolicySet::default(), vec![*problem]),
     }
 }

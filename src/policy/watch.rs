@@ -3,9 +3,11 @@
 //! One thread waits for events on the directory and on its parent, never on the files: a watch on
 //! a file goes deaf with the first rename. It also looks at the directory every few seconds, for
 //! what raised no event: a swapped symlink elsewhere, a network file system, a lost event, a
-//! directory that was made anew. What changed is not its business; whoever is woken loads
+//! directory that was made anew. Files that policies name may be anywhere, so they are looked at
+//! and nothing else. What changed is not its business; whoever is woken loads
 //! everything.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -60,6 +62,14 @@ impl Watch {
             std::future::pending::<()>().await;
         }
     }
+
+    /// From now on also looks at these files, which policies name, and at no others; they need not
+    /// be there. Wakes once when they are not those of before: they may have changed since they
+    /// were read.
+    pub fn named(&self, files: BTreeSet<PathBuf>) {
+        // An error means that the thread has ended.
+        let _ = self.signals.send(Signal::Named(files));
+    }
 }
 
 impl Drop for Watch {
@@ -89,7 +99,7 @@ impl Pace {
 }
 
 /// What the thread is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Signal {
     /// A policy file was touched.
     Policy,
@@ -97,6 +107,8 @@ enum Signal {
     Hint,
     /// The directory itself appeared, went or was replaced.
     Directory,
+    /// Policies name these files.
+    Named(BTreeSet<PathBuf>),
     /// The watch was dropped.
     Stop,
 }
@@ -154,7 +166,7 @@ impl Scope {
         signals.max_by_key(|signal| match signal {
             Signal::Directory => 2,
             Signal::Policy => 1,
-            Signal::Hint | Signal::Stop => 0,
+            Signal::Hint | Signal::Named(_) | Signal::Stop => 0,
         })
     }
 
@@ -190,7 +202,9 @@ struct Worker {
     watcher: Option<RecommendedWatcher>,
     /// The directory they are on.
     armed: Option<Identity>,
-    /// What the policies looked like at the last wake.
+    /// Files that policies name.
+    named: BTreeSet<PathBuf>,
+    /// What the policies and these looked like at the last wake.
     seen: Fingerprint,
     pending: Option<Pending>,
     warned: bool,
@@ -213,7 +227,8 @@ impl Worker {
         pace: Pace,
     ) -> Self {
         let mut worker = Self {
-            seen: Fingerprint::of(&scope.path),
+            seen: Fingerprint::of(&scope.path, &BTreeSet::new()),
+            named: BTreeSet::new(),
             scope,
             signals,
             wake,
@@ -250,20 +265,28 @@ impl Worker {
         (pending.last + self.pace.quiet).min(pending.first + self.pace.storm)
     }
 
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.scope.path, &self.named)
+    }
+
     fn note(&mut self, signal: Signal) {
-        if signal == Signal::Directory {
-            self.arm();
+        let certain = signal == Signal::Policy;
+        match signal {
+            Signal::Directory => self.arm(),
+            Signal::Named(files) if files == self.named => return,
+            Signal::Named(files) => self.named = files,
+            Signal::Policy | Signal::Hint | Signal::Stop => {}
         }
         let last = now();
         let before = self.pending.unwrap_or(Pending { first: last, last, certain: false });
-        let certain = before.certain || signal == Signal::Policy;
+        let certain = before.certain || certain;
         self.pending = Some(Pending { last, certain, ..before });
     }
 
     /// Wakes whoever waits; false when nobody will ever again.
     fn settle(&mut self) -> bool {
         let certain = self.pending.take().is_some_and(|pending| pending.certain);
-        let fingerprint = Fingerprint::of(&self.scope.path);
+        let fingerprint = self.fingerprint();
         if !certain && fingerprint == self.seen {
             return true;
         }
@@ -277,7 +300,7 @@ impl Worker {
         if Identity::of(&self.scope.directory) != self.armed {
             self.arm();
         }
-        if self.pending.is_none() && Fingerprint::of(&self.scope.path) != self.seen {
+        if self.pending.is_none() && self.fingerprint() != self.seen {
             self.note(Signal::Hint);
         }
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::backend::Backend;
 use crate::daemon::Daemon;
 use crate::scratch::{Scratch, VIP, policy, replace};
+use crate::tls_backend::{TlsBackend, tls_policy_with};
 
 const OTHER_VIP: &str = "tcp://192.0.2.11:80";
 
@@ -338,4 +339,44 @@ fn one_file_instead_of_a_directory() {
     daemon.wait_refused("no such file or directory");
     fs::write(&file, policy(VIP, &backends, 13)).unwrap();
     daemon.wait_reloads(2);
+}
+
+#[test]
+fn a_renewed_authority_counts_unasked() {
+    let backends = [TlsBackend::lasting(90)];
+    let scratch = Scratch::new();
+    let file = scratch.path("ca.pem");
+    fs::write(&file, backends[0].renew(90)).unwrap();
+    scratch.write("www.yaml", &tls_policy_with("ca_file: ../ca.pem", &backends));
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+
+    // The file is replaced by rename.
+    let renewed = backends[0].renew(90);
+    daemon.wait_log("to=down");
+    replace(&file, &renewed);
+    daemon.wait_up(1);
+
+    // As it is in a ConfigMap.
+    fs::rename(&file, scratch.path("data_1")).unwrap();
+    symlink("data_1", &file).unwrap();
+    let renewed = backends[0].renew(90);
+    fs::write(scratch.path("data_2"), renewed).unwrap();
+    symlink("data_2", scratch.path("data_tmp")).unwrap();
+    fs::rename(scratch.path("data_tmp"), &file).unwrap();
+    let reloads = daemon.wait_reloads(2)["policies"]["reloads"].clone();
+    daemon.wait_up(1);
+
+    // One that cannot be used changes nothing but what is said.
+    let transitions = daemon.logged("transition").len();
+    let good = fs::read(&file).unwrap();
+    fs::write(&file, "not a certificate").unwrap();
+    daemon.wait_refused("ca.pem` has no certificate in it");
+    fs::remove_file(&file).unwrap();
+    let status = daemon.wait_refused("ca.pem` cannot be read");
+    assert_eq!(status["policies"]["reloads"], reloads, "{status:#}");
+    daemon.wait_log("`ca_file` is a PEM file");
+    fs::write(&file, good).unwrap();
+    daemon.wait("no refusal", |status| status["policies"]["refused"].is_null());
+    assert_eq!(daemon.logged("transition").len(), transitions, "{}", daemon.log());
 }

@@ -18,12 +18,15 @@ pub(crate) struct TlsBackend {
     config: Arc<Mutex<Arc<ServerConfig>>>,
 }
 
+/// How a server shows itself, and the PEM of who vouches for it.
+type Shown = (Arc<ServerConfig>, String);
+
 impl TlsBackend {
     /// With a certificate that lasts so many days.
     pub(crate) fn lasting(days: u32) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let config = Arc::new(Mutex::new(config(days)));
+        let config = Arc::new(Mutex::new(shown(days).0));
         let now = Arc::clone(&config);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -35,9 +38,11 @@ impl TlsBackend {
         Self { address, config }
     }
 
-    /// Shows another certificate from now on.
-    pub(crate) fn renew(&self, days: u32) {
-        *self.config.lock().unwrap() = config(days);
+    /// Shows another certificate from now on, of an authority with this PEM.
+    pub(crate) fn renew(&self, days: u32) -> String {
+        let (config, authority) = shown(days);
+        *self.config.lock().unwrap() = config;
+        authority
     }
 }
 
@@ -52,27 +57,32 @@ fn greet(mut stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Result<()
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates end on the wall clock")]
-fn config(days: u32) -> Arc<ServerConfig> {
+fn shown(days: u32) -> Shown {
     let mut params = CertificateParams::new(vec!["www.example.org".to_owned()]).unwrap();
     params.not_after = (SystemTime::now() + DAY * days).into();
     let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let certificate = params.self_signed(&key).unwrap();
     let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     let config = ServerConfig::builder_with_provider(ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
+        .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    Arc::new(config)
+    (Arc::new(config), certificate.pem())
 }
 
 /// A policy with these behind it.
 pub(crate) fn tls_policy(backends: &[TlsBackend]) -> String {
+    tls_policy_with("verify: false", backends)
+}
+
+/// The same, with this for whom to trust.
+pub(crate) fn tls_policy_with(trust: &str, backends: &[TlsBackend]) -> String {
     let servers: String = backends.iter().map(|it| format!("  - {}\n", it.address)).collect();
     format!(
         "name: www\nvirtual_services: ['tcp://192.0.2.10:443']\nforwarding: masq\n\
-         real_servers:\n{servers}checks:\n  - tls: {{ server_name: www.example.org, verify: false }}\n    \
+         real_servers:\n{servers}checks:\n  - tls: {{ server_name: www.example.org, {trust} }}\n    \
          interval: 1s\n    timeout: 900ms\n"
     )
 }

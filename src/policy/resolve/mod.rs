@@ -19,7 +19,7 @@ mod tls;
 mod via;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decode::Field;
@@ -35,8 +35,17 @@ use tls::Authorities;
 pub(crate) use tls::ReadFile;
 use via::Probe;
 
-/// Reads and resolves files; the set is complete only when no problem is an error.
-pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec<Problem>) {
+/// What files say.
+pub(crate) struct Resolved {
+    /// Complete only when no problem is an error.
+    pub(crate) set: PolicySet,
+    pub(crate) problems: Vec<Problem>,
+    /// The files of certificate authorities that they name.
+    pub(crate) authorities: BTreeSet<PathBuf>,
+}
+
+/// Reads and resolves files.
+pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> Resolved {
     let mut authorities = Authorities::new(read);
     let mut claims = Claims::default();
     let mut room = Room::default();
@@ -66,14 +75,14 @@ pub(crate) fn resolve(sources: &[Source], read: ReadFile<'_>) -> (PolicySet, Vec
     }
     problem::sort(&mut problems);
     let hash = hash(sources, &authorities);
-    (assemble(drafts, hash), problems)
+    Resolved { set: assemble(drafts, hash), problems, authorities: authorities.into_paths() }
 }
 
 /// Reads and resolves the text of policies that names no files; the first error if there is one.
 pub(crate) fn read_text(text: &str) -> Result<PolicySet, Box<Problem>> {
     let source = Source::new(Path::new("policy.yaml"), text.as_bytes().to_vec())?;
     let no_file = |_: &Path| Err("is not read".to_owned());
-    let (set, problems) = resolve(&[source], &no_file);
+    let Resolved { set, problems, .. } = resolve(&[source], &no_file);
     match problems.into_iter().find(Problem::is_error) {
         Some(problem) => Err(Box::new(problem)),
         None => Ok(set),

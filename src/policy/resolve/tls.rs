@@ -1,6 +1,6 @@
 //! TLS of a check: whom it trusts and which name it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -29,6 +29,11 @@ impl<'r> Authorities<'r> {
     /// What was read, in the order of paths.
     pub(super) fn contents(&self) -> impl Iterator<Item = &[u8]> {
         self.known.values().filter_map(|pem| pem.as_deref().ok())
+    }
+
+    /// Where they are, those that cannot be used as well.
+    pub(super) fn into_paths(self) -> BTreeSet<PathBuf> {
+        self.known.into_keys().collect()
     }
 
     /// A value of `/proc/sys` on this machine, where there is one.

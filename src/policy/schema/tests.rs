@@ -250,7 +250,7 @@ fn asked(path: &[Step], value: &str) -> Vec<Problem> {
 fn problems(text: &str) -> Vec<Problem> {
     let no_file = |_: &Path| Err("is not there".to_owned());
     let source = Source::new(Path::new("asked.yaml"), text.as_bytes().to_vec()).unwrap();
-    resolve(&[source], &no_file).1
+    resolve(&[source], &no_file).problems
 }
 
 /// What the decoder knows beside the stranger.

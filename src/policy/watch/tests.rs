@@ -237,3 +237,31 @@ fn an_empty_path_cannot_be_watched() {
     let error = watch(Path::new("")).unwrap_err();
     assert_eq!(error.to_string(), "cannot watch ");
 }
+
+#[tokio::test]
+async fn files_that_policies_name_are_looked_at() {
+    let scene = Scene::new();
+    let elsewhere = scene.root.path().join("tls");
+    fs::create_dir(&elsewhere).unwrap();
+    let (pem, link) = (elsewhere.join("ca.pem"), elsewhere.join("link"));
+    let mut watch = watch_at(&scene.policies, BY_LOOK).unwrap();
+    let named = || BTreeSet::from([pem.clone(), link.clone()]);
+
+    watch.named(named());
+    woken(&mut watch, "files that were not looked at before").await;
+    fs::write(&pem, "one").unwrap();
+    woken(&mut watch, "one that was not there").await;
+    watch.named(named());
+    fs::write(elsewhere.join("new"), "two").unwrap();
+    fs::rename(elsewhere.join("new"), &pem).unwrap();
+    woken(&mut watch, "one replaced by rename").await;
+    symlink(&pem, &link).unwrap();
+    woken(&mut watch, "a link").await;
+    fs::write(&pem, "three").unwrap();
+    woken(&mut watch, "what is behind the link").await;
+    fs::remove_file(&pem).unwrap();
+    woken(&mut watch, "one that is gone").await;
+
+    watch.named(BTreeSet::new());
+    woken(&mut watch, "none any more").await;
+}
