@@ -6,8 +6,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::regular_file;
 
 /// Such a file; one write is one line.
 #[derive(Debug)]
@@ -97,7 +99,10 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut options = OpenOptions::new();
+    // A pipe that nobody reads is an error, and no reason to wait.
+    options.create(true).append(true).custom_flags(regular_file::nonblock());
+    let file = options.open(path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }

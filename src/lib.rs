@@ -33,6 +33,7 @@ pub mod privileges;
 pub mod probe;
 pub mod reconcile;
 pub mod record;
+pub mod regular_file;
 pub mod source;
 pub mod top;
 pub mod tuning;

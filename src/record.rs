@@ -14,8 +14,12 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
+use crate::regular_file;
+
 /// The version of its format.
 const VERSION: u32 = 1;
+/// The largest record, in bytes; one that was cut there is damaged.
+const MOST: usize = 1 << 30;
 /// How many damaged records are kept aside under names of their own.
 const MOST_ASIDE: u32 = 100;
 
@@ -91,7 +95,10 @@ pub enum RecordError {
         why: String,
     },
     /// The file could not be read.
-    #[error("cannot read the record of {} {}; make it readable to this user", kind.what, path.display())]
+    #[error(
+        "cannot read the record of {} {}; going on without: {}; make it a file that this user can read",
+        kind.what, path.display(), kind.without
+    )]
     Read {
         /// What the record is about.
         kind: Kind,
@@ -136,7 +143,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Default + PartialEq> Record<T> {
     pub fn load(&mut self) -> Result<T, RecordError> {
         self.on_disk = OnDisk::Unusable;
         let path = self.path();
-        let bytes = match fs::read(&path) {
+        let bytes = match regular_file::read(&path, MOST) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.on_disk = OnDisk::Record(T::default());
@@ -239,7 +246,9 @@ impl<T: Serialize> Serialize for Content<'_, T> {
 }
 
 fn write_synced<T: Serialize>(path: &Path, content: &Content<'_, T>) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
+    // What is left of a write that was cut, or is not a file at all.
+    let _ = fs::remove_file(path);
+    let mut file = BufWriter::new(File::create_new(path)?);
     serde_json::to_writer_pretty(&mut file, content)?;
     file.write_all(b"\n")?;
     file.into_inner()?.sync_all()
@@ -257,7 +266,8 @@ fn failed<'p>(
 mod tests {
     use super::*;
     use crate::reconcile::ownership::{OWNED, Owned};
-    use std::os::unix::fs::MetadataExt;
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     type Store = Record<Owned>;
 
@@ -357,6 +367,29 @@ mod tests {
         assert!(matches!(error, RecordError::Read { .. }), "{error}");
         store.save(&owned(&["fwmark://7"])).unwrap();
         assert_eq!(names(directory.path()), ["owned.json", "owned.json.damaged.1"]);
+    }
+
+    #[test]
+    fn pipes_and_devices_keep_nobody_waiting() {
+        type Make = fn(&Path);
+        let makes: [Make; 2] = [
+            |path| mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).unwrap(),
+            |path| symlink("/dev/zero", path).unwrap(),
+        ];
+        for make in makes {
+            let directory = tempfile::tempdir().unwrap();
+            let mut store = record(directory.path());
+            make(&store.path());
+            make(&directory.path().join("owned.json.new"));
+            let error = store.load().unwrap_err();
+            assert!(error.to_string().contains("owned.json"), "{error}");
+            let why = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(why, "it is not a regular file");
+            let set = owned(&["fwmark://7"]);
+            store.save(&set).unwrap();
+            assert_eq!(record(directory.path()).load().unwrap(), set);
+            assert_eq!(names(directory.path()), ["owned.json", "owned.json.damaged.1"]);
+        }
     }
 
     #[test]

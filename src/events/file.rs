@@ -15,6 +15,7 @@ use super::{Event, What, wall};
 use crate::bounded_file::BoundedFile;
 use crate::privileges;
 use crate::record::Scope;
+use crate::regular_file;
 
 /// A file begins anew at this size in bytes.
 const MAX_SIZE: u64 = 8 << 20;
@@ -119,7 +120,7 @@ impl Reader {
 
     fn open_next(&mut self) -> io::Result<bool> {
         let path = self.files.pop().unwrap_or_else(|| self.path.clone());
-        match File::open(&path) {
+        match regular_file::open(&path) {
             Ok(file) => self.current = Some(BufReader::new(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),

@@ -1,18 +1,17 @@
 //! Reads policies from disk: which files, and how much of them; part of the shell.
 //!
-//! Only regular files are read, so that neither a pipe nor a device can block or flood the
-//! director. What the files say is judged by the pure stages.
+//! What the files say is judged by the pure stages.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::model::PolicySet;
 use super::problem::{self, Location, Problem};
 use super::resolve::{Resolved, resolve};
 use super::source::{MAX_FILE, Source};
+use crate::regular_file;
 
 /// The largest file of certificate authorities, in bytes.
 const MAX_PEM: usize = 4 * 1024 * 1024;
@@ -69,7 +68,7 @@ fn load_all(paths: &[PathBuf]) -> (Result<Loaded, Vec<Problem>>, BTreeSet<PathBu
             }
         }
     }
-    let read = |path: &Path| match read_regular(path, MAX_PEM) {
+    let read = |path: &Path| match regular_file::read(path, MAX_PEM + 1) {
         Ok(bytes) if bytes.len() > MAX_PEM => Err("is larger than 4 MiB".to_owned()),
         Ok(bytes) => Ok(bytes),
         Err(error) => Err(format!("cannot be read: {}", reason(&error))),
@@ -136,7 +135,7 @@ pub(super) fn policies_of(directory: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Reads one file.
 pub(crate) fn source(path: &Path) -> Result<Source, Box<Problem>> {
-    match read_regular(path, MAX_FILE) {
+    match regular_file::read(path, MAX_FILE + 1) {
         Ok(bytes) => Source::new(path, bytes),
         Err(error) => {
             let message = format!("cannot be read: {}", reason(&error));
@@ -144,31 +143,6 @@ pub(crate) fn source(path: &Path) -> Result<Source, Box<Problem>> {
             Err(Box::new(Problem::error(location, message)))
         }
     }
-}
-
-/// Reads at most one byte more than `most` of a regular file.
-fn read_regular(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: opening a device can have effects.
-    regular(&fs::metadata(path)?)?;
-    let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
-    let flags = i32::try_from(nonblock).unwrap_or(0);
-    let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    // And again: it may have been replaced between the two.
-    regular(&metadata)?;
-    let expected = usize::try_from(metadata.len()).unwrap_or(most).min(most);
-    let mut bytes = Vec::with_capacity(expected + 1);
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn regular(metadata: &fs::Metadata) -> io::Result<()> {
-    let what = match metadata.file_type() {
-        kind if kind.is_file() => return Ok(()),
-        kind if kind.is_dir() => "it is a directory, not a file",
-        _ => "it is not a regular file",
-    };
-    Err(io::Error::other(what))
 }
 
 /// An error of the system in words, without its number.
