@@ -75,8 +75,13 @@ fn parse_fwmark(rest: &str) -> Result<ServiceKey, ParseKeyError> {
             ));
         }
     };
+    if mark.len() > 1 && mark.starts_with('0') {
+        return Err(leading_zeros(mark));
+    }
     match mark.parse() {
-        Ok(mark) if mark > 0 => Ok(ServiceKey::Fwmark { mark, family }),
+        Ok(number) if number > 0 && !mark.starts_with('+') => {
+            Ok(ServiceKey::Fwmark { mark: number, family })
+        }
         _ => Err(ParseKeyError::new(
             format!("`{mark}` is not a firewall mark"),
             "a firewall mark is a whole number from 1 to 4294967295",
@@ -84,8 +89,29 @@ fn parse_fwmark(rest: &str) -> Result<ServiceKey, ParseKeyError> {
     }
 }
 
+/// The port of an address and a port, if it is written with zeros in front: one address has one
+/// spelling.
+pub(crate) fn port_with_zeros(socket: &str) -> Option<&str> {
+    let (_, port) = socket.rsplit_once(':')?;
+    (port.len() > 1 && port.starts_with('0')).then_some(port)
+}
+
+fn leading_zeros(number: &str) -> ParseKeyError {
+    let plain = match number.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    };
+    ParseKeyError::new(
+        format!("`{number}` has leading zeros"),
+        format!("write `{plain}`: zeros in front mean different numbers to different programs"),
+    )
+}
+
 fn parse_socket_address(rest: &str, scheme: &str) -> Result<(IpAddr, u16), ParseKeyError> {
     if let Ok(address) = rest.parse::<SocketAddr>() {
+        if let Some(port) = port_with_zeros(rest) {
+            return Err(leading_zeros(port));
+        }
         return match address {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Err(ParseKeyError::new(
                 format!("`{rest}` has a zone, which IPVS cannot hold"),
@@ -287,6 +313,11 @@ mod tests {
             ("tcp://192.0.2.1:70000", "`70000` is not a port", "0 to 65535"),
             ("tcp://[fe80::1%3]:80", "zone", "without a zone"),
             ("fwmark://0", "`0` is not a firewall mark", "1 to 4294967295"),
+            ("fwmark://+7", "`+7` is not a firewall mark", "whole number"),
+            ("fwmark://007/inet6", "`007` has leading zeros", "write `7`"),
+            ("tcp://192.0.2.1:080", "`080` has leading zeros", "write `80`"),
+            ("tcp://[2001:db8::1]:00", "`00` has leading zeros", "write `0`"),
+            ("tcp://192.0.2.1:+80", "`+80` is not a port", "0 to 65535"),
             ("fwmark://x", "`x` is not a firewall mark", "whole number"),
             ("fwmark://7/ipv6", "`ipv6` is not an address family", "`inet6`"),
             ("tcp://", "is not an address and a port", "fwmark://7"),

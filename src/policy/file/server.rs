@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::ipvs::model::TunnelChecksum;
+use crate::ipvs::text::port_with_zeros;
 use crate::policy::decode::{self, Field, Fields};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
@@ -90,7 +91,7 @@ impl RealServerEntry {
         let written = decode::text(node, report)?;
         let (address, port) = match (written.parse::<IpAddr>(), written.parse::<SocketAddr>()) {
             (Ok(address), _) => (address, Field::Absent),
-            (_, Ok(socket)) if is_plain(&socket) => {
+            (_, Ok(socket)) if is_plain(&socket) && port_with_zeros(&written).is_none() => {
                 let port = At { value: socket.port(), place: node.place };
                 (socket.ip(), Field::Is(port))
             }
@@ -147,6 +148,10 @@ fn report_address(written: &str, node: &Node, report: &mut Report<'_>) {
     let inside = written.trim_matches(['[', ']']);
     let (message, help) = if let Ok(socket) = written.parse::<SocketAddr>() {
         match socket.port() {
+            port if port_with_zeros(written).is_some() => (
+                format!("`{shown}` has leading zeros in its port"),
+                format!("write {port}, without them"),
+            ),
             0 => (
                 format!("`{shown}` has port 0"),
                 format!("write `{}`: without a port it is that of the service", socket.ip()),
