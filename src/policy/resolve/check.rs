@@ -129,7 +129,7 @@ fn kind(
     match &entry.kind {
         KindEntry::Tcp(tcp) => Some(CheckKind::Tcp(tcp.clone())),
         KindEntry::Udp(udp) => Some(CheckKind::Udp(udp.clone())),
-        KindEntry::Dns(dns) => super::dns::resolve(dns).map(CheckKind::Dns),
+        KindEntry::Dns(dns) => super::dns::resolve(dns, report).map(CheckKind::Dns),
         KindEntry::Icmp => Some(CheckKind::Icmp),
         KindEntry::Agent(agent) => Some(CheckKind::Agent(agent.clone())),
         KindEntry::Exec(exec) => Some(CheckKind::Exec(exec.as_ref().clone())),
