@@ -269,11 +269,12 @@ impl Users {
         let start = Instant::now();
         loop {
             for destination in table.destinations() {
+                let at = start.elapsed();
                 self.requests += 1;
                 if !matches!(timeout(PATIENCE, get(destination)).await, Ok(Ok(()))) {
                     self.failures += 1;
-                    self.first_failure.get_or_insert(start.elapsed());
-                    self.last_failure = Some(start.elapsed());
+                    self.first_failure.get_or_insert(at);
+                    self.last_failure = Some(at);
                 }
                 sleep(PAUSE).await;
                 if !table.destinations().contains(&destination) {
