@@ -67,6 +67,14 @@ pub(super) fn inconclusive(engine: &Engine, users: &Users, id: TargetId, reason:
     warn!(policy, real_server = %target.place(), check, reason, "inconclusive probe: the director could not ask; the verdict stays");
 }
 
+/// More targets than those named cannot be asked.
+pub(super) fn more_inconclusive(named: usize) {
+    warn!(
+        named,
+        "inconclusive probes: the director cannot ask more targets than those named; `pointsman status` shows all"
+    );
+}
+
 /// What is new of a target's advice. What comes of it is logged as a change of the table.
 pub(super) fn advice(engine: &Engine, users: &Users, id: TargetId, news: &News) {
     let set = engine.policies();

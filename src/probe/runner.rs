@@ -29,6 +29,8 @@ use crate::tuning::{Tuning, changed, retuned};
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
 const LOGGED_INCONCLUSIVE: usize = 10;
+/// So many say that there are more.
+const MORE_INCONCLUSIVE: usize = LOGGED_INCONCLUSIVE + 1;
 
 /// A moment of the engine, for whoever shows it.
 #[derive(Debug, Clone)]
@@ -276,9 +278,14 @@ impl<P: Prober> Runner<P> {
             if self.inconclusive.remove(&target) && self.inconclusive.is_empty() {
                 info!("every probe is conclusive again");
             }
-        } else if self.inconclusive.insert(target) && self.inconclusive.len() <= LOGGED_INCONCLUSIVE
-        {
-            log::inconclusive(&self.engine, &self.users, target, &outcome.detail);
+        } else if self.inconclusive.insert(target) {
+            match self.inconclusive.len() {
+                1..=LOGGED_INCONCLUSIVE => {
+                    log::inconclusive(&self.engine, &self.users, target, &outcome.detail);
+                }
+                MORE_INCONCLUSIVE => log::more_inconclusive(LOGGED_INCONCLUSIVE),
+                _ => {}
+            }
         }
     }
 

@@ -394,3 +394,40 @@ fn what_cannot_be_asked_is_said_once() {
     }
     assert_eq!(daemon.logged("conclusive again"), [""; 0]);
 }
+
+/// The first few are named; of the others it is said once that there are some.
+#[test]
+fn that_more_cannot_be_asked_is_said_once() {
+    let scratch = Scratch::new();
+    let servers: Vec<String> = (1..=15).map(|host| format!("192.0.2.{host}")).collect();
+    let servers = servers.join(", ");
+    scratch.write(
+        "www.yaml",
+        &format!(
+            "virtual_services: ['tcp://198.51.100.1:80']\nreal_servers: [{servers}]\nchecks:\n  \
+             - exec: {{ command: [/no/such/program] }}\n    interval: 200ms\n    timeout: 100ms\n"
+        ),
+    );
+    let daemon = Daemon::start(&scratch);
+    daemon.wait("a while", |status| status["probes"]["started"].as_u64() > Some(60));
+    assert_eq!(daemon.logged("inconclusive probe:").len(), 10, "{}", daemon.log());
+    assert_eq!(daemon.logged("cannot ask more targets").len(), 1, "{}", daemon.log());
+}
+
+/// What is in the place of a file of the state directory keeps nobody waiting.
+#[test]
+fn pipes_in_the_state_directory_do_not_stop_it() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let scratch = Scratch::with_one();
+    fs::create_dir_all(scratch.state()).unwrap();
+    for name in ["owned", "standing", "health", "overrides", "alerts"] {
+        let path = scratch.state().join(format!("{name}-memory.json"));
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    }
+    let events = scratch.state().join("events-memory.jsonl");
+    mkfifoat(CWD, &events, Mode::RUSR | Mode::WUSR).unwrap();
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(1);
+    assert!(daemon.log().contains("owned-memory.json; going on without"), "{}", daemon.log());
+    assert!(scratch.state().join("owned-memory.json.damaged.1").exists());
+}
