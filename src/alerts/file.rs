@@ -47,7 +47,7 @@ pub fn load(path: &Path) -> Result<Alerts, Vec<Problem>> {
 
 fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Alerts> {
     let mut fields = Fields::of(node, "the alerts file", report)?;
-    let receivers = fields.field("receivers", report, |node, report| {
+    let mut receivers = fields.field("receivers", report, |node, report| {
         decode::entries(node, "receivers", report, |node, report| receiver(node, path, report))
     });
     let routes = fields
@@ -57,7 +57,9 @@ fn read(node: &Node, path: &Path, report: &mut Report<'_>) -> Option<Alerts> {
             decode::number(node, CERTIFICATE_DAYS, report)
         })
         .unwrap_or(14);
-    fields.finish(&[(&["mail", "webhook", "command"], "in an entry of `receivers`")], report);
+    let elsewhere: &[(&[&str], &str)] =
+        &[(&["mail", "webhook", "command"], "in an entry of `receivers`")];
+    fields.finish(elsewhere, report).spoil("receivers", &mut receivers);
     if receivers.is_absent() {
         let help = "add `receivers:` with entries such as `- { name: ops, command: [/bin/page] }`";
         report.error(node.place, "nobody to tell", help);

@@ -97,8 +97,13 @@ impl<'n> Fields<'n> {
     }
 
     /// Reports every key that nobody asked for. `elsewhere` lists keys that belong to another
-    /// place, with the words that name it.
-    pub(crate) fn finish(self, elsewhere: &[(&[&str], &str)], report: &mut Report<'_>) {
+    /// place, with the words that name it. Says which keys were probably meant.
+    pub(crate) fn finish(
+        self,
+        elsewhere: &[(&[&str], &str)],
+        report: &mut Report<'_>,
+    ) -> Misspelt<'n> {
+        let mut misspelt = Misspelt(Vec::new());
         for (key, _) in self.entries {
             let name = key.value.as_str();
             if self.known.contains(&name) {
@@ -108,11 +113,28 @@ impl<'n> Fields<'n> {
             let moved = elsewhere.iter().find(|(keys, _)| keys.contains(&name));
             let help = match (moved, closest(name, self.known.iter().copied())) {
                 (Some((_, place)), _) => format!("`{name}` belongs {place}"),
-                (None, Some(word)) => format!("did you mean `{word}`?"),
+                (None, Some(word)) => {
+                    misspelt.0.push(word);
+                    format!("did you mean `{word}`?")
+                }
                 (None, None) if self.known.is_empty() => "leave it out".to_owned(),
                 (None, None) => format!("known here: {}", self.known.join(", ")),
             };
             report.error(key.place, message, help);
+        }
+        misspelt
+    }
+}
+
+/// Keys that were probably meant where an unknown one was reported.
+#[derive(Debug)]
+pub(crate) struct Misspelt<'n>(Vec<&'n str>);
+
+impl Misspelt<'_> {
+    /// Lets nobody take a misspelt key for a missing one.
+    pub(crate) fn spoil<T>(&self, key: &str, field: &mut Field<T>) {
+        if field.is_absent() && self.0.contains(&key) {
+            *field = Field::Bad;
         }
     }
 }

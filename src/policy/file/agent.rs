@@ -11,9 +11,9 @@ pub(super) fn read(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, F
     let empty = Node { value: Value::Map(Vec::new()), place: node.place };
     let node = if node.value == Value::Null { &empty } else { node };
     let mut fields = Fields::of(node, "an agent check", report)?;
-    let port = fields.field("port", report, decode::port);
+    let mut port = fields.field("port", report, decode::port);
     let send = fields.field("send", report, payload);
-    fields.finish(BESIDE, report);
+    fields.finish(BESIDE, report).spoil("port", &mut port);
     if port.is_absent() {
         let help = "add the port that the agent listens on, such as `port: 9000`";
         report.error(node.place, "an agent check without a port", help);

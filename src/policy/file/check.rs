@@ -147,8 +147,10 @@ impl CheckEntry {
         };
         let good = kind.is_some();
         let kind = kind.unwrap_or((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
-        let entry = entry(kind, &mut fields, report);
-        fields.finish(ELSEWHERE, report);
+        let mut entry = entry(kind, &mut fields, report);
+        let misspelt = fields.finish(ELSEWHERE, report);
+        misspelt.spoil("interval", &mut entry.interval);
+        misspelt.spoil("timeout", &mut entry.timeout);
         good.then_some(entry)
     }
 }
@@ -239,10 +241,10 @@ fn read_tcp(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, Field<u1
         return Some((KindEntry::Tcp(TcpCheck::default()), Field::Absent));
     }
     let mut fields = Fields::of(node, "a tcp check", report)?;
-    let port = fields.field("port", report, decode::port);
+    let mut port = fields.field("port", report, decode::port);
     let send = fields.field("send", report, payload);
     let expect = fields.field("expect", report, text_match);
-    fields.finish(BESIDE, report);
+    fields.finish(BESIDE, report).spoil("port", &mut port);
     if send.is_bad() || expect.is_bad() {
         return None;
     }
@@ -254,8 +256,8 @@ fn read_tcp(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, Field<u1
 pub(super) fn payload(node: &Node, report: &mut Report<'_>) -> Option<Vec<u8>> {
     let bytes = if matches!(node.value, Value::Map(_)) {
         let mut fields = Fields::of(node, "what to send", report)?;
-        let bytes = fields.field("hex", report, hex);
-        fields.finish(&[], report);
+        let mut bytes = fields.field("hex", report, hex);
+        fields.finish(&[], report).spoil("hex", &mut bytes);
         if bytes.is_absent() {
             report.error(node.place, "nothing to send", "write the text itself, or `hex:`");
         }
@@ -302,8 +304,12 @@ pub(super) fn text_matches(node: &Node, report: &mut Report<'_>) -> Option<Vec<T
         return contains(node, report).map(|text| vec![text]);
     }
     let mut fields = Fields::of(node, "what to expect", report)?;
-    let found = [fields.field("contains", report, contains), fields.field("regex", report, regex)];
-    fields.finish(&[], report);
+    let mut found =
+        [fields.field("contains", report, contains), fields.field("regex", report, regex)];
+    let misspelt = fields.finish(&[], report);
+    for (key, field) in ["contains", "regex"].into_iter().zip(&mut found) {
+        misspelt.spoil(key, field);
+    }
     if found.iter().all(Field::is_absent) {
         let help = "write the text itself, or `contains:` or `regex:`";
         report.error(node.place, "nothing to expect", help);

@@ -64,7 +64,7 @@ impl DnsEntry {
         let node = if node.value == Value::Null { &empty } else { node };
         let mut fields = Fields::of(node, "a dns check", report)?;
         let port = fields.field("port", report, decode::port);
-        let entry = Self {
+        let mut entry = Self {
             name: fields.field("name", report, name),
             record_type: fields
                 .field("type", report, |node, report| decode::word(node, TYPES, report)),
@@ -75,7 +75,7 @@ impl DnsEntry {
         };
         let mut elsewhere = BESIDE.to_vec();
         elsewhere.push((&["rcode", "answer"], "under `expect:`"));
-        fields.finish(&elsewhere, report);
+        fields.finish(&elsewhere, report).spoil("name", &mut entry.name);
         if entry.name.is_absent() {
             report.error(node.place, "a dns check without a name", "add `name:`, as `example.com`");
         }

@@ -102,7 +102,7 @@ fn weight_from(node: &Node, report: &mut Report<'_>) -> Option<WeightFrom> {
         return body.then_some(WeightFrom::Body);
     }
     let mut fields = Fields::of(node, "`weight_from`", report)?;
-    let header = fields.field("header", report, |node, report| {
+    let mut header = fields.field("header", report, |node, report| {
         let name = decode::text(node, report)?;
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
             let message = format!("`{}` is not the name of a header", decode::cut(&name));
@@ -111,7 +111,7 @@ fn weight_from(node: &Node, report: &mut Report<'_>) -> Option<WeightFrom> {
         }
         Some(name.to_lowercase())
     });
-    fields.finish(&[], report);
+    fields.finish(&[], report).spoil("header", &mut header);
     if header.is_absent() {
         let help = "write `{ header: X-Weight }`, or `body`";
         report.error(node.place, "where does the answer say its weight?", help);

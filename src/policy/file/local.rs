@@ -17,13 +17,13 @@ const OURS: &str = "POINTSMAN_";
 pub(super) fn read_exec(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, Field<u16>)> {
     let mut fields = Fields::of(node, "an exec check", report)?;
     let port = fields.field("port", report, decode::port);
-    let command = fields.field("command", report, command);
+    let mut command = fields.field("command", report, command);
     let user = fields.field("user", report, user);
     let environment = fields.field("environment", report, environment);
     let weight_from = fields.field("weight_from", report, |node, report| {
         decode::word(node, &[("exit_status", true)], report)
     });
-    fields.finish(BESIDE, report);
+    fields.finish(BESIDE, report).spoil("command", &mut command);
     if command.is_absent() {
         let help = "add `command: [/path/to/program, argument]`";
         report.error(node.place, "an exec check without a command", help);
@@ -121,13 +121,13 @@ fn environment(node: &Node, report: &mut Report<'_>) -> Option<BTreeMap<String, 
 
 pub(super) fn read_file(node: &Node, report: &mut Report<'_>) -> Option<(KindEntry, Field<u16>)> {
     let mut fields = Fields::of(node, "a file check", report)?;
-    let path = fields.field("path", report, path);
+    let mut path = fields.field("path", report, path);
     let missing = fields.field("missing", report, |node, report| {
         decode::word(node, &[("pass", false), ("fail", true)], report)
     });
     let mut elsewhere = BESIDE.to_vec();
     elsewhere.push((&["port"], "nowhere: a file has none"));
-    fields.finish(&elsewhere, report);
+    fields.finish(&elsewhere, report).spoil("path", &mut path);
     if path.is_absent() {
         let help = "add `path: /run/pointsman/{address}.state`";
         report.error(node.place, "a file check without a path", help);

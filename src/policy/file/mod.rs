@@ -49,7 +49,7 @@ impl PolicyFile {
     pub(crate) fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut keys = Fields::of(node, "a policy", report)?;
         let fields = &mut keys;
-        let policy = Self {
+        let mut policy = Self {
             place: node.place,
             name: fields.field("name", report, name),
             services: fields.field("virtual_services", report, |node, report| {
@@ -72,7 +72,11 @@ impl PolicyFile {
             checks: fields.field("checks", report, check::read_list),
             checks_needed: fields.field("checks_needed", report, checks_needed),
         };
-        keys.finish(ELSEWHERE, report);
+        let misspelt = keys.finish(ELSEWHERE, report);
+        misspelt.spoil("virtual_services", &mut policy.services);
+        misspelt.spoil("real_servers", &mut policy.real_servers);
+        policy.service_settings.spoil(&misspelt);
+        policy.server_settings.spoil(&misspelt);
         policy.require(report);
         Some(policy)
     }

@@ -66,9 +66,9 @@ fn drain(node: &Node, report: &mut Report<'_>) -> Option<Duration> {
         return None;
     }
     let mut fields = Fields::of(node, "drain", report)?;
-    let deadline =
+    let mut deadline =
         fields.field("deadline", report, |node, report| decode::duration(node, DEADLINES, report));
-    fields.finish(&[], report);
+    fields.finish(&[], report).spoil("deadline", &mut deadline);
     if deadline.is_absent() {
         report.error(node.place, "`drain` without `deadline`", "write `drain: { deadline: 60s }`");
     }
@@ -78,12 +78,12 @@ fn drain(node: &Node, report: &mut Report<'_>) -> Option<Duration> {
 impl FloorEntry {
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let mut fields = Fields::of(node, "health_floor", report)?;
-        let min_up = fields.field("min_up", report, share);
+        let mut min_up = fields.field("min_up", report, share);
         let words = [("keep", AtFloorWord::Keep), ("withdraw", AtFloorWord::Withdraw)];
         let at_floor =
             fields.field("at_floor", report, |node, report| decode::word(node, &words, report));
         let return_at = fields.field("return_at", report, share);
-        fields.finish(&[], report);
+        fields.finish(&[], report).spoil("min_up", &mut min_up);
         if min_up.is_absent() {
             let help = "write `min_up: 50%`, or a number of real servers";
             report.error(node.place, "`health_floor` without `min_up`", help);

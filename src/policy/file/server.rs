@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::ipvs::model::TunnelChecksum;
 use crate::ipvs::text::port_with_zeros;
-use crate::policy::decode::{self, Field, Fields};
+use crate::policy::decode::{self, Field, Fields, Misspelt};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
 
@@ -70,14 +70,19 @@ impl RealServerEntry {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<Self> {
-        let address = fields.field("address", report, decode::address);
-        let port = fields.field("port", report, decode::port);
-        let settings = ServerSettings::read(&mut fields, report);
-        let check_address = fields.field("check_address", report, decode::address);
-        let check_port = fields.field("check_port", report, decode::port);
+        let mut address = fields.field("address", report, decode::address);
+        let mut port = fields.field("port", report, decode::port);
+        let mut settings = ServerSettings::read(&mut fields, report);
+        let mut check_address = fields.field("check_address", report, decode::address);
+        let mut check_port = fields.field("check_port", report, decode::port);
         let elsewhere: &[(&[&str], &str)] =
             &[(&["checks", "scheduler", "on_down", "persistence"], "in the policy itself")];
-        fields.finish(elsewhere, report);
+        let misspelt = fields.finish(elsewhere, report);
+        misspelt.spoil("address", &mut address);
+        misspelt.spoil("port", &mut port);
+        misspelt.spoil("check_address", &mut check_address);
+        misspelt.spoil("check_port", &mut check_port);
+        settings.spoil(&misspelt);
         if address.is_absent() {
             let help = "write `address: 192.0.2.10`";
             report.error(node.place, "a real server without `address`", help);
@@ -124,6 +129,14 @@ impl ServerSettings {
             upper_threshold: fields.field("upper_threshold", report, threshold),
             lower_threshold: fields.field("lower_threshold", report, threshold),
         }
+    }
+
+    /// Lets nobody take a misspelt setting for a missing one.
+    pub(super) fn spoil(&mut self, misspelt: &Misspelt<'_>) {
+        misspelt.spoil("forwarding", &mut self.forwarding);
+        misspelt.spoil("tunnel", &mut self.tunnel);
+        misspelt.spoil("upper_threshold", &mut self.upper_threshold);
+        misspelt.spoil("lower_threshold", &mut self.lower_threshold);
     }
 
     fn none() -> Self {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::ipvs::model::{Scheduler, ServiceKey};
-use crate::policy::decode::{self, Field, Fields};
+use crate::policy::decode::{self, Field, Fields, Misspelt};
 use crate::policy::node::{Node, Value};
 use crate::policy::source::{At, Report};
 
@@ -69,14 +69,17 @@ impl ServiceEntry {
             return Some(Self { key, port: Field::Absent, settings });
         }
         let mut fields = Fields::of(node, "a virtual service", report)?;
-        let key = fields.field("service", report, service_key);
-        let port = fields.field("port", report, decode::port);
-        let settings = ServiceSettings::read(&mut fields, report);
+        let mut key = fields.field("service", report, service_key);
+        let mut port = fields.field("port", report, decode::port);
+        let mut settings = ServiceSettings::read(&mut fields, report);
         let elsewhere: &[(&[&str], &str)] = &[(
             &["weight", "forwarding", "real_servers", "checks", "on_down", "tunnel"],
             "in the policy itself",
         )];
-        fields.finish(elsewhere, report);
+        let misspelt = fields.finish(elsewhere, report);
+        misspelt.spoil("service", &mut key);
+        misspelt.spoil("port", &mut port);
+        settings.spoil(&misspelt);
         if key.is_absent() {
             let help = "write `service: tcp://192.0.2.1:80`";
             report.error(node.place, "a virtual service without `service`", help);
@@ -93,6 +96,13 @@ impl ServiceSettings {
             flags: fields.field("flags", report, flags),
             persistence: fields.field("persistence", report, persistence),
         }
+    }
+
+    /// Lets nobody take a misspelt setting for a missing one.
+    pub(super) fn spoil(&mut self, misspelt: &Misspelt<'_>) {
+        misspelt.spoil("scheduler", &mut self.scheduler);
+        misspelt.spoil("flags", &mut self.flags);
+        misspelt.spoil("persistence", &mut self.persistence);
     }
 }
 

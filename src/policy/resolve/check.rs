@@ -63,12 +63,8 @@ pub(super) fn resolve<'f>(
 
 fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
     let CheckEntry { interval, fast_interval, timeout, rise, fall, .. } = entry;
-    if interval.is_bad() || fast_interval.is_bad() || timeout.is_bad() {
-        return None;
-    }
-    if rise.is_bad() || fall.is_bad() || entry.damping.is_bad() || entry.expires.is_bad() {
-        return None;
-    }
+    let counts_are_bad = rise.is_bad() || fall.is_bad();
+    let times_are_bad = interval.is_bad() || fast_interval.is_bad() || timeout.is_bad();
     let timing = Timing {
         interval: interval.unwrap_or(Duration::from_secs(5)),
         fast_interval: fast_interval.get().map(|fast| fast.value),
@@ -80,15 +76,21 @@ fn timing(entry: &CheckEntry, report: &mut Report<'_>) -> Option<Timing> {
         damping: None,
         expires: entry.expires.get().map(|expires| expires.value),
     };
-    let timing = Timing { damping: damping::resolve(&entry.damping, timing, report), ..timing };
-    compare_times(entry, timing, report).then_some(timing)
+    let in_doubt = times_are_bad || counts_are_bad;
+    let damping = damping::resolve(&entry.damping, (!in_doubt).then_some(timing), report);
+    let timing = Timing { damping, ..timing };
+    let good = compare_times(entry, timing, report);
+    let bad = in_doubt || entry.damping.is_bad() || entry.expires.is_bad();
+    (good && !bad).then_some(timing)
 }
 
 /// A probe must end before the next one of the same target begins.
 fn compare_times(entry: &CheckEntry, timing: Timing, report: &mut Report<'_>) -> bool {
     let show = humantime::format_duration;
     let Timing { interval, timeout, .. } = timing;
-    let written = entry.timeout.get().or(entry.interval.get()).map(|time| time.place);
+    let in_doubt = entry.timeout.is_bad() || entry.interval.is_bad();
+    let written = entry.timeout.get().or(entry.interval.get()).filter(|_| !in_doubt);
+    let written = written.map(|time| time.place);
     let mut good = true;
     if let Some(place) = written {
         let default = if entry.timeout.is_absent() { "the default " } else { "" };
@@ -108,7 +110,8 @@ fn compare_times(entry: &CheckEntry, timing: Timing, report: &mut Report<'_>) ->
             report.lint(place, message, help);
         }
     }
-    if let Some(fast) = entry.fast_interval.get().filter(|fast| fast.value > interval) {
+    let fast = entry.fast_interval.get().filter(|_| !entry.interval.is_bad());
+    if let Some(fast) = fast.filter(|fast| fast.value > interval) {
         let message = format!(
             "fast interval {} is longer than the interval {}",
             show(fast.value),
@@ -140,7 +143,8 @@ fn kind(
                 None => Some(None),
                 Some(tls) => tls::resolve(tls, Some(&http.host), authorities, at, report),
             };
-            let check = HttpCheck { tls: tls?, ..http_check(http, report)? };
+            let check = http_check(http, report);
+            let check = HttpCheck { tls: tls?, ..check? };
             Some(match http.kind {
                 HttpKind::Http2 => CheckKind::Http2(check),
                 HttpKind::Http | HttpKind::Https => CheckKind::Http(check),
@@ -189,26 +193,26 @@ fn http_check(http: &HttpEntry, report: &mut Report<'_>) -> Option<HttpCheck> {
     let HttpEntry { method, path, host, headers, expect, .. } = http;
     let empty = ExpectEntry { status: Field::Absent, body: Field::Absent, headers: Field::Absent };
     let expect = match expect {
-        Field::Bad => return None,
-        Field::Absent => empty,
+        Field::Bad | Field::Absent => empty,
         Field::Is(expect) => expect.value.clone(),
     };
+    let mut bad = http.expect.is_bad();
     if let (Some("HEAD"), Some(body)) =
         (method.get().map(|method| method.value.as_str()), expect.body.get())
     {
         let help = "use `GET`, or leave `body` out";
         report.error(body.place, "the answer to `HEAD` has no body", help);
-        return None;
+        bad = true;
     }
     let weight_from = http.weight_from.get();
     if let (Some("HEAD"), Some(At { value: WeightFrom::Body, place })) =
         (method.get().map(|method| method.value.as_str()), weight_from)
     {
         report.error(*place, "the answer to `HEAD` has no body", "use `GET`, or a header");
-        return None;
+        bad = true;
     }
-    let bad = [method, path, host].into_iter().any(Field::is_bad) || headers.is_bad();
-    let bad = bad || http.weight_from.is_bad();
+    bad |= [method, path, host].into_iter().any(Field::is_bad) || headers.is_bad();
+    bad |= http.weight_from.is_bad();
     if bad || expect.status.is_bad() || expect.body.is_bad() || expect.headers.is_bad() {
         return None;
     }

@@ -8,10 +8,11 @@ use crate::policy::file::damping::DampingEntry;
 use crate::policy::source::{At, Place, Report};
 use crate::probe::target::Timing;
 
-/// The damping of a check, if there is any; the timing is the check's without it.
+/// The damping of a check, if there is any; the timing is the check's without it, `None` where it is
+/// in doubt.
 pub(super) fn resolve(
     written: &Field<DampingEntry>,
-    timing: Timing,
+    timing: Option<Timing>,
     report: &mut Report<'_>,
 ) -> Option<Damping> {
     let At { value: entry, place } = written.get()?;
@@ -32,7 +33,9 @@ pub(super) fn resolve(
         );
         report.error(max_hold.place, message, "holds grow from `hold` to `max_hold`");
     }
-    too_short(damping, timing, *place, report);
+    if let Some(timing) = timing {
+        too_short(damping, timing, *place, report);
+    }
     Some(damping)
 }
 

@@ -48,10 +48,7 @@ fn service(
     let scheduler = effective(&own.scheduler, &shared.scheduler).map(|scheduler| {
         scheduler.map_or(Scheduler("wlc".to_owned()), |scheduler| scheduler.value.clone())
     });
-    let flags = match &scheduler {
-        Some(scheduler) => flags(key.value, scheduler, own, shared, report),
-        None => None,
-    };
+    let flags = flags(key.value, scheduler.as_ref(), own, shared, report);
     let persistence = effective(&own.persistence, &shared.persistence)
         .and_then(|written| persistence(key.value, written, report));
     let needs_persistence = matches!(key.value, ServiceKey::Address { port: 0, .. });
@@ -69,7 +66,7 @@ fn service(
 
 fn flags(
     key: ServiceKey,
-    scheduler: &Scheduler,
+    scheduler: Option<&Scheduler>,
     own: &ServiceSettings,
     shared: &ServiceSettings,
     report: &mut Report<'_>,
@@ -77,10 +74,11 @@ fn flags(
     let mut flags = ServiceFlags::default();
     let inherited = own.flags.is_absent();
     for flag in effective(&own.flags, &shared.flags)?.iter().flat_map(|flags| &flags.value) {
-        match flag.value {
-            Flag::Port(of) if of == scheduler.0 => flags.port = true,
-            Flag::Fallback(of) if of == scheduler.0 => flags.fallback = true,
-            Flag::Port(of) | Flag::Fallback(of) => {
+        match (&flag.value, scheduler) {
+            (Flag::Port(of), Some(scheduler)) if *of == scheduler.0 => flags.port = true,
+            (Flag::Fallback(of), Some(scheduler)) if *of == scheduler.0 => flags.fallback = true,
+            (Flag::Port(_) | Flag::Fallback(_), None) => {}
+            (Flag::Port(of) | Flag::Fallback(of), Some(scheduler)) => {
                 let help = match inherited && !own.scheduler.is_absent() {
                     true => format!("give `{key}` flags of its own, such as `flags: []`"),
                     false => format!("write `scheduler: {of}`, or leave the flag out"),
@@ -89,7 +87,7 @@ fn flags(
                     format!("this flag is for scheduler `{of}`, but `{key}` has `{scheduler}`");
                 report.error(flag.place, message, help);
             }
-            Flag::OnePacket => {
+            (Flag::OnePacket, _) => {
                 if takes_no_udp(key) {
                     let message = format!("`ops` is for UDP, which `{key}` is not");
                     report.error(flag.place, message, "leave the flag out for this service");
