@@ -103,15 +103,19 @@ pub fn scaled(weight: u32, share: u64, whole: u64) -> u32 {
 const MOST_PERCENT: u16 = 256;
 
 /// What one answer said, in the words of agents. `None`: nothing about that.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<AdvisedWeight>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     order: Option<Order>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     running: Option<Running>,
 }
 
 /// What it asks to be done with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Order {
     Ready,
     Drain,
@@ -119,7 +123,8 @@ enum Order {
 }
 
 /// What it takes itself to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Running {
     Up,
     /// The word, and the text that came with it.

@@ -1,6 +1,6 @@
 //! What a target advises over time: what it says again, leaves out, or does not say any more.
 //!
-//! Pure; time comes in. It outlives no process: after a restart everybody is asked anew.
+//! Pure; time comes in. What outlives the process is [`super::knowledge`]'s to say.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

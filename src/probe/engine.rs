@@ -194,6 +194,10 @@ impl Engine {
                 slot.recall(known, target.timing, now);
                 members.extend(known.member.map(|member| (index, member)));
             }
+            if let Some(spoken) = recalled.advice(target, now) {
+                self.expiring.insert((spoken.until, index));
+                slot.recall_advice(spoken);
+            }
         }
         let down = (0..).zip(&self.slots).filter(|(_, slot)| slot.state.health == Health::Down);
         self.wave.restore(down.map(|(index, _)| index), members, recalled.holds_since());
@@ -413,6 +417,7 @@ impl Engine {
         Knowledge {
             policies: Arc::clone(&self.policies),
             targets: (0..).zip(&self.slots).map(known).collect(),
+            advice: self.slots.iter().map(Slot::counting).collect(),
             holds_since: self.alarm().map(|alarm| alarm.since),
             now,
         }

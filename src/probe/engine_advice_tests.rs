@@ -6,7 +6,9 @@ use crate::probe::advice::{AdvisedState, AdvisedWeight, Heard, Said};
 use crate::probe::agent::AgentCheck;
 use crate::probe::outcome::{Phases, Reason};
 use crate::probe::target::{Check, CheckKind, FileCheck, Timing};
+use crate::reconcile::standing::Clocks;
 use std::num::NonZeroU32;
+use std::time::SystemTime;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,17 @@ impl Play {
         let outcome = Outcome { advice: heard.map(Box::new), ..outcome };
         let turned = self.engine.finish(start.id, Some(outcome), self.now);
         (turned, self.engine.take_news().map(|(_, news)| news))
+    }
+
+    /// Another process goes on with what this one has recorded, so much later.
+    fn restart(&mut self, later: Duration) {
+        let wall = SystemTime::UNIX_EPOCH + 5_000 * SECOND;
+        let recorded = self.engine.knowledge(self.now).record(wall);
+        self.now += later;
+        let recalled = Recalled::of(recorded, Clocks { now: self.now, wall: wall + later });
+        let policies = Arc::clone(self.engine.policies());
+        self.engine = Engine::new(Limits { total: 9, per_address: 9 }, 7).remembering(recalled);
+        self.engine.set_policies(policies, self.now);
     }
 
     fn verdict(&self) -> Verdict {
@@ -139,7 +152,7 @@ fn a_check_that_advises_keeps_its_verdict_to_itself() {
 }
 
 #[test]
-fn advice_survives_a_reload_and_no_restart() {
+fn advice_survives_a_reload_and_a_restart() {
     let mut play = Play::of(agent());
     play.next(Reason::Ok, more("50%"));
     let expiry = play.engine.next_expiry();
@@ -147,9 +160,19 @@ fn advice_survives_a_reload_and_no_restart() {
     let mut targets = other.targets.clone();
     targets.sort();
     let index = targets.iter().position(|target| *target == agent()).unwrap();
-    play.engine.set_policies(Arc::new(PolicySet { targets, ..other }), play.now);
+    play.engine.set_policies(Arc::new(PolicySet { targets, ..other.clone() }), play.now);
     assert_eq!(play.engine.next_expiry(), expiry);
     assert!(play.engine.view().verdicts[index].advice.is_some());
+
+    play.restart(SECOND);
+    assert_eq!(play.engine.next_expiry(), Some(play.now + 16 * SECOND));
+    assert_eq!(play.engine.view().verdicts[index].advice.as_ref().unwrap().weight, {
+        Some(AdvisedWeight::Percent(50))
+    });
+    assert_eq!(play.engine.expire(play.now + 16 * SECOND).len(), 1, "as any other");
+    play.restart(SECOND);
+    assert_eq!(play.engine.next_expiry(), None, "what has expired is not on record");
+
     let gone = PolicySet { targets: vec![file()], ..PolicySet::default() };
     play.engine.set_policies(Arc::new(gone), play.now);
     assert_eq!(play.engine.next_expiry(), None);

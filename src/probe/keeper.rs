@@ -9,15 +9,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use super::knowledge::{Knowledge, Recorded};
+use super::knowledge::{Knowledge, REFRESH, Recorded};
 use super::runner::Query;
 use crate::reconcile::view::HealthView;
 use crate::record::{Record, RecordError};
 
 /// From a change of a verdict to the write: the rest of a wave comes with it.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Without a change, so that a verdict on record stays fresh.
-const REFRESH: Duration = Duration::from_secs(30);
 /// A write that took long is followed by a rest so many times as long.
 const REST: u32 = 10;
 

@@ -3,7 +3,7 @@
 //! Pure: both clocks come in. A verdict is taken over by a later run while it is fresh: last
 //! confirmed by a probe no longer ago than an interval and [`FRESH`]. What is older, what belongs
 //! to another check, and what was written at a time that is yet to come is left: such a target
-//! begins without a verdict.
+//! begins without a verdict. Advice is taken over until it expires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::advice::Said;
+use super::advising::{Advising, Spoken};
 use super::blast_limit::Member;
 use super::slot::Slot;
 use super::target::{Target, Timing};
@@ -28,6 +30,8 @@ pub const HEALTH: Kind = Kind {
     without: "every real server is unknown until it is probed",
 };
 
+/// The record is written so often without a change of a verdict, so that what is on it stays fresh.
+pub(super) const REFRESH: Duration = Duration::from_secs(30);
 /// How much older than its interval a verdict may be to be taken over.
 pub const FRESH: Duration = Duration::from_secs(300);
 /// No hold ends later than this.
@@ -42,6 +46,8 @@ pub struct Knowledge {
     pub policies: Arc<PolicySet>,
     /// Aligned with their targets; `None` where nothing is known.
     pub targets: Vec<Option<Known>>,
+    /// Likewise: the advice that counts.
+    pub advice: Vec<Option<Spoken>>,
     /// Since when the blast-radius limit holds.
     pub holds_since: Option<Instant>,
     /// That moment.
@@ -100,6 +106,11 @@ impl Slot {
         self.unconfirmed = known.unconfirmed;
         self.retime(timing, now);
     }
+
+    /// Goes on with what it advised in an earlier run.
+    pub(super) fn recall_advice(&mut self, spoken: Spoken) {
+        self.advising = Some(Box::new(Advising { spoken: Some(spoken), trouble: None }));
+    }
 }
 
 /// Everything as it is written down. Times are milliseconds since 1970.
@@ -112,6 +123,16 @@ pub struct Recorded {
     holds_since: Option<u64>,
     /// By [`Target::key`].
     targets: BTreeMap<String, RecordedTarget>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    advice: BTreeMap<String, RecordedAdvice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedAdvice {
+    said: Said,
+    at: u64,
+    until: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,7 +171,7 @@ struct RecordedMember {
 
 impl Knowledge {
     /// As it is written down; `wall` is the time of [`Self::now`]. Two targets may ask the same at
-    /// different paces: the one that is down speaks for both.
+    /// different paces: the one that is down speaks for both, and what was advised last counts.
     pub fn record(&self, wall: SystemTime) -> Recorded {
         let times = Times(Clocks { now: self.now, wall });
         let mut targets: BTreeMap<String, RecordedTarget> = BTreeMap::new();
@@ -164,8 +185,17 @@ impl Knowledge {
                 *entry = recorded;
             }
         }
+        let mut advice: BTreeMap<String, RecordedAdvice> = BTreeMap::new();
+        for (target, spoken) in self.policies.targets.iter().zip(&self.advice) {
+            let Some(spoken) = spoken else { continue };
+            let recorded = times.record_advice(spoken);
+            let entry = advice.entry(target.key()).or_insert_with(|| recorded.clone());
+            if recorded.at > entry.at {
+                *entry = recorded;
+            }
+        }
         let holds_since = self.holds_since.map(|since| times.wall(since));
-        Recorded { ended: false, holds_since, targets }
+        Recorded { ended: false, holds_since, targets, advice }
     }
 }
 
@@ -181,6 +211,7 @@ impl Recorded {
 #[derive(Debug, Default)]
 pub struct Recalled {
     targets: BTreeMap<String, Known>,
+    advice: BTreeMap<String, Spoken>,
     holds_since: Option<Instant>,
 }
 
@@ -194,13 +225,16 @@ impl Recalled {
         };
         Self {
             targets: recorded.targets.into_iter().filter_map(recall).collect(),
+            advice: (recorded.advice.into_iter())
+                .filter_map(|(key, advice)| Some((key, times.recall_advice(advice)?)))
+                .collect(),
             holds_since: recorded.holds_since.and_then(|since| times.past(since)),
         }
     }
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.targets.is_empty()
+        self.targets.is_empty() && self.advice.is_empty()
     }
 
     /// What is known of a target and still fresh.
@@ -208,6 +242,15 @@ impl Recalled {
         let fresh = target.timing.interval.saturating_add(FRESH);
         let known = self.targets.get(&target.key())?;
         (now.saturating_duration_since(known.confirmed) <= fresh).then_some(known)
+    }
+
+    /// What a target advised, unless it has expired. As the record may be [`REFRESH`] behind what was
+    /// heard, it counts so much longer, but never longer than if it were said now.
+    pub(super) fn advice(&self, target: &Target, now: Instant) -> Option<Spoken> {
+        let spoken = self.advice.get(&target.key()).filter(|_| target.check.kind.advises())?;
+        let longest = now + target.timing.advice_lasts();
+        let until = spoken.until.checked_add(REFRESH).unwrap_or(longest).min(longest);
+        (until > now).then(|| Spoken { until, ..spoken.clone() })
     }
 
     pub(super) fn holds_since(&self) -> Option<Instant> {
@@ -267,6 +310,16 @@ impl Times {
             member: member.filter(|_| recorded.health == Health::Down),
             unconfirmed: recorded.unconfirmed,
         })
+    }
+
+    fn record_advice(&self, spoken: &Spoken) -> RecordedAdvice {
+        let Spoken { said, at, until, .. } = spoken;
+        RecordedAdvice { said: said.clone(), at: self.wall(*at), until: self.wall(*until) }
+    }
+
+    fn recall_advice(&self, RecordedAdvice { said, at, until }: RecordedAdvice) -> Option<Spoken> {
+        let (at, until) = (self.past(at)?, self.instant(until)?);
+        Some(Spoken { said, at, until, counts: true })
     }
 
     /// Milliseconds since 1970 at a moment.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::health::Hysteresis;
 use crate::probe::outcome::{Outcome, Phases, Reason};
-use crate::probe::target::{Check, CheckKind, TcpCheck};
+use crate::probe::target::{Check, CheckKind, FileCheck, TcpCheck};
 use std::num::NonZeroU32;
 
 fn clocks(wall: u64) -> Clocks {
@@ -53,7 +53,8 @@ fn down(now: Instant) -> Known {
 fn knowledge(known: Known, now: Instant) -> Knowledge {
     let policies = PolicySet { targets: vec![target("a")], ..PolicySet::default() };
     let holds_since = Some(now - seconds(50));
-    Knowledge { policies: Arc::new(policies), targets: vec![Some(known)], holds_since, now }
+    let (targets, advice) = (vec![Some(known)], vec![None]);
+    Knowledge { policies: Arc::new(policies), targets, advice, holds_since, now }
 }
 
 /// Written at one time and read at another, by way of the disk.
@@ -152,7 +153,8 @@ fn of_two_paces_the_one_that_is_down_speaks() {
     for known in [[up.clone(), down(before.now)], [down(before.now), up]] {
         let targets = known.map(Some).into();
         let policies = Arc::new(policies.clone());
-        let knowledge = Knowledge { policies, targets, holds_since: None, now: before.now };
+        let (advice, now) = (vec![None, None], before.now);
+        let knowledge = Knowledge { policies, targets, advice, holds_since: None, now };
         let recalled = travel(&knowledge, before.wall, before);
         assert_eq!(recalled.get(&target("a"), before.now).unwrap().health, Health::Down);
     }
@@ -183,4 +185,82 @@ fn a_record_that_lies_is_not_believed_in_what_it_cannot_be() {
     let mut slot = Slot::new(clocks.now, clocks.now);
     slot.recall(known, target("a").timing, clocks.now);
     assert_eq!((slot.state.held_until, slot.flaps), (None, None), "nothing is damped here");
+}
+
+fn file() -> Target {
+    let kind = CheckKind::File(FileCheck { path: "/state".to_owned(), missing_fails: false });
+    Target { check: Arc::new(Check::new(kind)), ..target("") }
+}
+
+/// What a file said, some seconds ago, at that pace of five seconds.
+fn advised(line: &str, ago: u64, now: Instant) -> Spoken {
+    let at = now - seconds(ago);
+    Spoken { said: Said::parse(line).unwrap(), at, until: at + seconds(16), counts: true }
+}
+
+fn advising(lines: &[(&str, u64)], now: Instant) -> Knowledge {
+    let policies = PolicySet { targets: vec![file(); lines.len()], ..PolicySet::default() };
+    let advice = lines.iter().map(|(line, ago)| Some(advised(line, *ago, now))).collect();
+    let targets = vec![None; lines.len()];
+    Knowledge { policies: Arc::new(policies), targets, advice, holds_since: None, now }
+}
+
+#[test]
+fn advice_is_taken_over_until_it_expires() {
+    for (line, later, left) in [
+        ("50% drain", 0, Some(16)),
+        ("failed # no disk", 5, Some(16)),
+        // What was on record may have been said again for half a minute.
+        ("maint", 40, Some(4)),
+        ("maint", 44, None),
+        ("maint", 900_000, None),
+    ] {
+        let (before, after) = (clocks(5_000), clocks(5_000 + later));
+        let recalled = travel(&advising(&[(line, 2)], before.now), before.wall, after);
+        assert!(!recalled.is_empty());
+        let expected = left.map(|left| Spoken {
+            until: after.now + seconds(left),
+            ..advised(line, 2 + later, after.now)
+        });
+        assert_eq!(recalled.advice(&file(), after.now), expected, "{line}, {later} later");
+        assert_eq!(recalled.advice(&target("a"), after.now), None, "another check");
+    }
+}
+
+#[test]
+fn advice_of_another_time_is_left() {
+    let before = clocks(5_000);
+    let recalled = travel(&advising(&[("maint", 2)], before.now), before.wall, clocks(4_000));
+    assert_eq!(recalled.advice(&file(), clocks(4_000).now), None);
+    let text = format!(
+        r#"{{"targets":{{}},"advice":{{"{}":
+           {{"said":{{"order":"maint"}},"at":1000,"until":18446744073709551615}}}}}}"#,
+        file().key()
+    );
+    let clocks = clocks(2);
+    let recalled = Recalled::of(serde_json::from_str(&text).unwrap(), clocks);
+    let until = recalled.advice(&file(), clocks.now).map(|spoken| spoken.until);
+    assert!(until.is_none_or(|until| until == clocks.now + seconds(16)), "no longer than anew");
+}
+
+#[test]
+fn of_two_paces_what_was_said_last_counts() {
+    let before = clocks(5_000);
+    for lines in [[("drain", 3), ("maint", 1)], [("maint", 1), ("drain", 3)]] {
+        let recalled = travel(&advising(&lines, before.now), before.wall, before);
+        let said = recalled.advice(&file(), before.now).unwrap().said;
+        assert_eq!(said, Said::parse("maint").unwrap());
+    }
+}
+
+/// Neither stumbles over what the other has written.
+#[test]
+fn records_of_versions_with_and_without_advice_are_read() {
+    let before = clocks(5_000);
+    let without =
+        serde_json::to_string(&knowledge(down(before.now), before.now).record(before.wall));
+    assert!(!without.unwrap().contains("advice"));
+    let with =
+        serde_json::to_value(advising(&[("maint", 1)], before.now).record(before.wall)).unwrap();
+    assert_eq!(with["targets"], serde_json::json!({}), "which is all that older ones look at");
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::advising::{Advising, News};
+use super::advising::{Advising, News, Spoken};
 use super::engine::ProbeId;
 pub use super::history::Last;
 use super::history::Older;
@@ -27,9 +27,9 @@ pub struct Slot {
     pub flaps: Option<Box<Flaps>>,
     /// What came of all of them, as numbers.
     pub tally: Tally,
-    /// What it advises, where it was asked for that. It outlives no process.
+    /// What it advises, where it was asked for that.
     pub advising: Option<Box<Advising>>,
-    /// When the certificate ends that it showed last, in seconds since 1970. Likewise.
+    /// When the certificate ends that it showed last, in seconds since 1970. It outlives no process.
     pub certificate_ends: Option<u64>,
     /// The verdict is that of a run that died, and no probe has said the same since.
     pub(super) unconfirmed: bool,
@@ -154,6 +154,11 @@ impl Slot {
         } else {
             News::default()
         }
+    }
+
+    /// The advice of it that counts.
+    pub(super) fn counting(&self) -> Option<Spoken> {
+        self.advising.as_ref()?.spoken.clone().filter(|spoken| spoken.counts)
     }
 
     /// When its advice expires.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::Scratch;
+use crate::scratch::{DEADLINE, Scratch, within};
 
 /// An agent that says one line, or closes without a word when that is empty. It ends when dropped.
 struct Agent {
@@ -189,4 +189,44 @@ fn a_file_and_a_program_decide_too() {
     let last = &status["real_servers"][0]["checks"][1]["last"];
     assert_eq!((&last["reason"], &last["kind"]), (&"setup".into(), &"inconclusive".into()));
     assert_eq!(status["real_servers"][0]["health"], "up");
+}
+
+/// The next daemon finds the first real server in maintenance and its agent silent.
+#[test]
+fn what_was_advised_counts_after_a_restart() {
+    let backend = Backend::start();
+    let _other = Backend::on(Ipv4Addr::new(127, 0, 0, 2).into(), backend.address.port()).unwrap();
+    let agent = Agent::saying("maint\n");
+    let scratch = Scratch::new();
+    let check = format!(
+        "  - agent: {{ port: {} }}\n    interval: 200ms\n    timeout: 150ms\n    expires: 5m\n",
+        agent.port
+    );
+    scratch.write("www.yaml", &policy(&backend, &check));
+    let record = scratch.path("state/health-memory.json");
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    wait_weight(&daemon, Value::Null);
+    let recorded = || {
+        let text = fs::read_to_string(&record).unwrap_or_default();
+        text.contains("\"maint\"") && text.matches("\"up\"").count() == 2
+    };
+    assert!(within(DEADLINE, recorded), "{:?}", fs::read_to_string(&record));
+    agent.say("");
+    daemon.kill();
+    for round in 0..2 {
+        let daemon = Daemon::start(&scratch);
+        let status = daemon.wait("the other one", |status| {
+            status["services"][0]["destinations"][1]["weight_kernel"] == 80
+                && !status["real_servers"][0]["advisors"][0]["advice"]["trouble"].is_null()
+        });
+        assert_eq!(destination(&status)["weight_kernel"], Value::Null, "{status:#}");
+        let why = destination(&status)["why"].as_str().unwrap();
+        assert!(why.starts_with("the real server asks for maintenance"), "{why}");
+        let advised = &status["real_servers"][0]["advisors"][0]["advice"];
+        assert_eq!(advised["says"], "maint");
+        let added = daemon.logged("+ tcp://192.0.2.10:80 127.");
+        assert_eq!(added.len(), 1, "{round}: {}", daemon.log());
+        assert_eq!(daemon.stop().0, Some(0));
+    }
 }
