@@ -156,7 +156,7 @@ fn services(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
                     let here = desired.destinations.get(&it.key).map(|it| &it.why);
                     let why = here.or_else(|| desired.absent.get(&it.key));
                     seen.view.real_server(server).health == Health::Up
-                        && matches!(why, Some(Why::Unknown | Why::Unconfirmed | Why::Down(_)))
+                        && why.is_some_and(|why| why.is_undecided() || matches!(why, Why::Down(_)))
                 });
             let (key, name) = (format!("empty {}", service.key), &policy.name);
             if (is_open || is_behind) && !before.contains_key(&key) {

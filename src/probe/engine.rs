@@ -286,7 +286,7 @@ impl Engine {
         if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
             self.latencies.count(index, outcome.phases.ended);
         }
-        let beside = slot.beside();
+        let beside = slot.beside(target);
         let change = outcome.and_then(|mut outcome| {
             slot.certificate_ends = outcome.certificate_ends.or(slot.certificate_ends);
             let before = slot.expires();
@@ -304,7 +304,7 @@ impl Engine {
                 false => slot.record(outcome, timing, now),
             }
         });
-        self.noted |= slot.beside() != beside;
+        self.noted |= slot.beside(target) != beside;
         let interval = match timing.fast_interval {
             // Haste cannot end a hold.
             Some(fast) if slot.state.streak > 0 && !slot.state.is_held(now) => fast,
@@ -400,9 +400,13 @@ impl Engine {
 
     /// The policies in force and the verdicts on their targets.
     pub fn view(&self) -> HealthView {
-        let verdict =
-            |(index, slot): (u32, &Slot)| Verdict { held: self.wave.held(index), ..slot.verdict() };
-        let verdicts = (0..).zip(&self.slots).map(verdict).collect();
+        let verdict = |(index, (slot, target)): (u32, (&Slot, &Target))| Verdict {
+            held: self.wave.held(index),
+            unadvised: slot.is_unadvised(target),
+            ..slot.verdict()
+        };
+        let slots = self.slots.iter().zip(&self.policies.targets);
+        let verdicts = (0..).zip(slots).map(verdict).collect();
         let view = HealthView::new(Arc::clone(&self.policies), verdicts);
         HealthView { alarm: self.alarm(), ..view }
     }

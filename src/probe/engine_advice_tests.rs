@@ -177,3 +177,22 @@ fn advice_survives_a_reload_and_a_restart() {
     play.engine.set_policies(Arc::new(gone), play.now);
     assert_eq!(play.engine.next_expiry(), None);
 }
+
+#[test]
+fn who_advises_is_unadvised_until_its_first_turn_ends() {
+    for (reason, heard) in
+        [(Reason::Ok, more("50%")), (Reason::Refused, None), (Reason::Resources, None)]
+    {
+        let mut play = Play::of(agent());
+        assert!(play.verdict().unadvised);
+        play.next(reason, heard);
+        assert!(!play.verdict().unadvised, "{reason:?}");
+        assert!(play.engine.take_noted(), "{reason:?}: somebody waits for that");
+    }
+    let mut play = Play::of(agent());
+    play.next(Reason::Ok, more("50%"));
+    play.restart(SECOND);
+    assert!(!play.verdict().unadvised, "what is on record is enough");
+    play.restart(3600 * SECOND);
+    assert!(play.verdict().unadvised);
+}

@@ -87,16 +87,22 @@ impl Slot {
         }
     }
 
+    /// Whether it may advise, has had no turn to do so yet, and nothing is known from before.
+    pub(super) fn is_unadvised(&self, target: &Target) -> bool {
+        target.check.kind.advises() && self.last.is_none() && self.advising.is_none()
+    }
+
     /// The last outcome, if the director could not ask.
     fn unasked(&self) -> Option<&Outcome> {
         let last = self.last.as_ref().map(|last| &last.outcome);
         last.filter(|outcome| outcome.kind == OutcomeKind::Inconclusive)
     }
 
-    /// What the view tells beside the verdict: whether it could be asked, whether it is confirmed,
-    /// and its certificate.
-    pub(super) fn beside(&self) -> (bool, bool, Option<u64>) {
-        (self.unasked().is_some(), self.unconfirmed, self.certificate_ends)
+    /// What the view tells beside the verdict: whether it has had its turn to advise, whether it could
+    /// be asked, whether it is confirmed, and its certificate.
+    pub(super) fn beside(&self, target: &Target) -> (bool, bool, bool, Option<u64>) {
+        let unasked = self.unasked().is_some();
+        (self.is_unadvised(target), unasked, self.unconfirmed, self.certificate_ends)
     }
 
     /// The last five outcomes, the newest first.

@@ -120,7 +120,8 @@ impl Moment<'_> {
 /// Rules, for a declared destination: up → as declared, on a ramp where there is one; down →
 /// absent or weight 0, as the policy's `on_down` says, unless the health floor keeps it; unknown →
 /// present only if observed, with weight 0 if observed so. A verdict on record from a run that died
-/// counts as unknown where the observed table shows another one.
+/// counts as unknown where the observed table shows another one. While one that may have a word in
+/// its weight has had no turn yet, it is as observed, unless its service has no destinations at all.
 ///
 /// An observed destination that nobody declares leaves, but of these as many stay as there are
 /// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
@@ -210,6 +211,14 @@ impl Settling<'_> {
         self.service.config.refuses_weight_0()
     }
 
+    /// Whether it stays as found until its first turn to say what it wants. One that is kept in
+    /// although it is down is needed at once, and so is who would be the first.
+    fn awaits(&self, decision: &Decision, found: Option<&Destination>) -> bool {
+        let is_filled = self.observed.is_some_and(|service| !service.destinations.is_empty());
+        let is_needed = !is_filled || matches!(decision.why, Why::Kept(_));
+        decision.unadvised && (found.is_some() || !is_needed)
+    }
+
     fn put(&mut self, key: DestinationKey, config: DestinationConfig, why: Why) {
         self.present.push((key, DesiredDestination { config, why, weight: None }));
     }
@@ -283,7 +292,7 @@ impl Pass<'_> {
         let decision = doubted.as_ref().unwrap_or(decision);
         let quiesced = DestinationConfig { weight: 0, ..declared.config };
         match &decision.fitness {
-            Fitness::Fit => {
+            Fitness::Fit if !settling.awaits(decision, found.as_ref()) => {
                 let slow_start = settling.service.slow_start;
                 let desired = self.weigh(declared, decision, slow_start, found.as_ref());
                 let is_asked_for = desired.config.weight == 0 && declared.config.weight > 0;
@@ -293,20 +302,24 @@ impl Pass<'_> {
                     settling.present.push((key, desired));
                 }
             }
-            Fitness::Undecided => match found {
-                None => {
-                    settling.absent.insert(key, decision.why.clone());
+            Fitness::Fit | Fitness::Undecided => {
+                let why = match &decision.why {
+                    Why::Up => Why::Unadvised,
+                    why => why.clone(),
+                };
+                match found {
+                    None => _ = settling.absent.insert(key, why),
+                    Some(found) if found.config.weight == 0 || decision.unadvised => {
+                        let weight = found.config.weight;
+                        settling.put(key, DestinationConfig { weight, ..declared.config }, why);
+                    }
+                    Some(found) => {
+                        let slow_start = settling.service.slow_start;
+                        let weighed = self.weigh(declared, decision, slow_start, Some(&found));
+                        settling.present.push((key, DesiredDestination { why, ..weighed }));
+                    }
                 }
-                Some(found) if found.config.weight == 0 => {
-                    settling.put(key, quiesced, decision.why.clone());
-                }
-                Some(found) => {
-                    let slow_start = settling.service.slow_start;
-                    let weighed = self.weigh(declared, decision, slow_start, Some(&found));
-                    let why = decision.why.clone();
-                    settling.present.push((key, DesiredDestination { why, ..weighed }));
-                }
-            },
+            }
             Fitness::Quiesced
                 if settling.refuses_weight_0() && matches!(decision.why, Why::Advised(_)) =>
             {

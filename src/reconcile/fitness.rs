@@ -41,6 +41,8 @@ pub(crate) struct Decision {
     pub(crate) up_since: Option<Instant>,
     /// The weight it asks for.
     pub(crate) advised: Option<AdvisedWeight>,
+    /// Whether it may ask for something and has had no turn yet.
+    pub(crate) unadvised: bool,
     /// The weight an operator wants, and the words for it.
     pub(crate) overridden: Option<(u32, Arc<str>)>,
 }
@@ -130,12 +132,14 @@ impl Decision {
                 Self { unconfirmed: verdict.unconfirmed, ..Self::judged(policy.on_down, &verdict) }
             }
         };
-        Self { advised, overridden, ..decision }
+        let unadvised = verdict.unadvised && overridden.is_none();
+        Self { advised, unadvised, overridden, ..decision }
     }
 
     fn new(fitness: Fitness, why: Why) -> Self {
         let (up_since, advised, overridden) = (None, None, None);
-        Self { fitness, why, unconfirmed: false, up_since, advised, overridden }
+        let (unconfirmed, unadvised) = (false, false);
+        Self { fitness, why, unconfirmed, up_since, advised, unadvised, overridden }
     }
 
     fn overridden(fitness: Fitness, entry: &Override) -> Self {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::policy::model::{PolicySet, RealServer, TargetId};
 use crate::probe::advice::Advice;
+use crate::probe::target::Target;
 
 use super::overrides::Overrides;
 
@@ -50,6 +51,8 @@ pub struct Verdict {
     pub held: Option<Health>,
     /// What the real server itself asked for, unless that is stale.
     pub advice: Option<Advice>,
+    /// Whether it may ask for something, and nobody knows: its first answer is still awaited.
+    pub unadvised: bool,
     /// When the certificate ends that it showed last, in seconds since 1970.
     pub certificate_ends: Option<u64>,
     /// Whether it is on record from a run that died, and no probe has confirmed it since.
@@ -83,6 +86,16 @@ impl HealthView {
         Self { policies, verdicts, overrides: Arc::default(), alarm: None }
     }
 
+    /// A view in which nobody was asked yet.
+    pub fn unasked(policies: Arc<PolicySet>) -> Self {
+        let verdict = |target: &Target| Verdict {
+            unadvised: target.check.kind.advises(),
+            ..Verdict::default()
+        };
+        let verdicts = policies.targets.iter().map(verdict).collect();
+        Self::new(policies, verdicts)
+    }
+
     /// A view in which every target has the same health.
     pub fn uniform(policies: Arc<PolicySet>, health: Health) -> Self {
         let verdicts = vec![Verdict::of(health, None); policies.targets.len()];
@@ -97,7 +110,8 @@ impl HealthView {
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
     /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it,
-    /// the certificate the one that ends first; one that is unconfirmed or could not be asked is enough.
+    /// the certificate the one that ends first; one that is unconfirmed or could not be asked is
+    /// enough. It is unadvised until the last of those that may advise has answered, or has not.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         match (&real_server.targets[..], &real_server.advisors[..]) {
             // Most have one check, which says it all; there may be ten thousand of them.
@@ -141,10 +155,21 @@ impl HealthView {
         };
         let asked = real_server.asked().map(|target| self.verdict(target));
         let advice = asked.filter_map(|verdict| verdict.advice.clone()).reduce(Advice::with);
+        let unadvised = real_server.asked().any(|target| self.verdict(target).unadvised);
         let certificate_ends = verdicts().filter_map(|one| one.certificate_ends).min();
         let unasked = verdicts().find_map(|one| one.unasked.clone());
         let unconfirmed = verdicts().any(|one| one.unconfirmed);
-        Verdict { health, reason, since, held, advice, certificate_ends, unconfirmed, unasked }
+        Verdict {
+            health,
+            reason,
+            since,
+            held,
+            advice,
+            unadvised,
+            certificate_ends,
+            unconfirmed,
+            unasked,
+        }
     }
 
     /// How far a real server is from what it needs, unless it needs all its checks.

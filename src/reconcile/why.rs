@@ -17,6 +17,8 @@ pub enum Why {
     /// The verdict is on record from a run that died, and the table, which a dying run leaves as the
     /// last it did, shows another one: as the table has it.
     Unconfirmed,
+    /// It may have a word in its weight and has had no turn yet: as the table has it.
+    Unadvised,
     /// Its real server is down: out, or quiesced. With the reason where there is one.
     Down(Option<Arc<str>>),
     /// Its real server is down, but too few others are up: in, as declared.
@@ -80,7 +82,7 @@ impl Why {
 
     /// Whether a probe has to say first what becomes of it.
     pub fn is_undecided(&self) -> bool {
-        matches!(self, Self::Unknown | Self::Unconfirmed)
+        matches!(self, Self::Unknown | Self::Unconfirmed | Self::Unadvised)
     }
 
     /// Whether it is, or was, in the table without a policy that declares it.
@@ -94,6 +96,7 @@ impl Why {
             self,
             Self::Unknown
                 | Self::Unconfirmed
+                | Self::Unadvised
                 | Self::Undeclared
                 | Self::Guarded
                 | Self::Kept(_)
@@ -108,6 +111,7 @@ impl Why {
             Self::Weighed(_) => "weighed",
             Self::Unknown => "no_verdict",
             Self::Unconfirmed => "unconfirmed",
+            Self::Unadvised => "no_advice",
             Self::Down(_) => "down",
             Self::Kept(_) => "health_floor",
             Self::HeldBack(_) => "blast_limit",
@@ -135,6 +139,7 @@ impl fmt::Display for Why {
             Self::Unconfirmed => {
                 f.write_str("its verdict on record is not what the table shows; a probe decides")
             }
+            Self::Unadvised => f.write_str("not asked yet what it wants"),
             Self::Down(reason) => write_down(f, reason.as_deref()),
             Self::Kept(reason) => {
                 f.write_str("kept by the health floor; ")?;

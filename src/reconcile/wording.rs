@@ -133,7 +133,7 @@ impl Held {
     /// What is not done.
     pub fn what(&self) -> String {
         match (&self.why, &self.config) {
-            (Why::Unknown | Why::Unconfirmed, None) => "not added".to_owned(),
+            (why, None) if why.is_undecided() => "not added".to_owned(),
             (_, None) => "stays out".to_owned(),
             (Why::Undeclared | Why::Guarded, Some(config)) => format!("stays: {config}"),
             (_, Some(DestinationConfig { weight: 0, .. })) => "stays at weight 0".to_owned(),

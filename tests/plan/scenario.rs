@@ -9,12 +9,13 @@
 //!   long time unless said; each line of the same address is a check of it; `up?` and `down?` are
 //!   on record from a run that died;
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
+//! * `unadvised` with `ADDRESS`: it may advise and has had no turn yet;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
 //! * `standing` with `withdrawn POLICY` and `draining SERVICE DESTINATION AGO`;
 //! * `guarded`: the guard at the start holds what no policy declares;
 //! * `blast` with the addresses that the blast-radius limit holds as `ADDRESS up|unknown`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::{FromStr, SplitWhitespace};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ pub(crate) struct Scenario {
     drafts: Vec<Draft>,
     health: BTreeMap<String, Vec<Verdict>>,
     advice: BTreeMap<String, Advice>,
+    unadvised: BTreeSet<String>,
     held: BTreeMap<String, Health>,
     overrides: Overrides,
 }
@@ -78,6 +80,7 @@ impl Scenario {
             drafts: Vec::new(),
             health: BTreeMap::new(),
             advice: BTreeMap::new(),
+            unadvised: BTreeSet::new(),
             held: BTreeMap::new(),
             overrides: Overrides::default(),
         }
@@ -103,6 +106,7 @@ impl Scenario {
         let mut verdicts = said.cloned().unwrap_or_else(up);
         for verdict in &mut verdicts {
             verdict.advice = self.advice.get(&address.to_string()).cloned();
+            verdict.unadvised = self.unadvised.contains(&address.to_string());
             let held = self.held.get(&address.to_string()).copied();
             verdict.held = held.filter(|_| verdict.health == Health::Down);
         }
@@ -123,6 +127,9 @@ impl Scenario {
                 }
             }
             ["advice"] => self.advice = lines.iter().map(|line| advice(line.trim())).collect(),
+            ["unadvised"] => {
+                self.unadvised = lines.iter().map(|line| line.trim().to_owned()).collect();
+            }
             ["blast"] => {
                 let held = |line: &&str| {
                     let (address, word) = line.trim().split_once(' ').unwrap();

@@ -10,6 +10,8 @@ use pointsman::reconcile::view::Alarm;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
+mod advising;
+
 use super::*;
 
 /// A director with a memory; dropping it is `kill -9`.
@@ -43,7 +45,7 @@ impl Place {
         later: Duration,
     ) -> Remembering {
         let (policies, sets) = watch::channel(Arc::new(parse(yaml)));
-        let first = HealthView::uniform(Arc::clone(&sets.borrow()), Health::Unknown);
+        let first = HealthView::unasked(Arc::clone(&sets.borrow()));
         let (views_in, views) = watch::channel(Arc::new(first));
         let (queries, queries_out) = mpsc::channel(1);
         let (_, refreshes) = mpsc::channel(1);

@@ -17,6 +17,7 @@ use pointsman::policy::guard::Guard;
 use pointsman::policy::load::load;
 use pointsman::policy::model::PolicySet;
 use pointsman::probe::Prober;
+use pointsman::probe::advice::{Heard, Said};
 use pointsman::probe::blast_limit::BlastLimit;
 use pointsman::probe::engine::{Engine, Limits};
 use pointsman::probe::outcome::{Outcome, Phases, Reason};
@@ -45,15 +46,19 @@ enum Behaviour {
 
 /// All real servers, healthy unless something else was said.
 #[derive(Debug, Clone, Default)]
-struct World(Arc<Mutex<HashMap<IpAddr, Behaviour>>>);
+struct World {
+    behaviours: Arc<Mutex<HashMap<IpAddr, Behaviour>>>,
+    /// What their agents say; those of the others refuse.
+    agents: Arc<Mutex<HashMap<IpAddr, &'static str>>>,
+}
 
 impl World {
     fn set(&self, address: &str, behaviour: Behaviour) {
-        self.0.lock().unwrap().insert(address.parse().unwrap(), behaviour);
+        self.behaviours.lock().unwrap().insert(address.parse().unwrap(), behaviour);
     }
 
     fn get(&self, address: IpAddr) -> Behaviour {
-        self.0.lock().unwrap().get(&address).copied().unwrap_or(Behaviour::Healthy)
+        self.behaviours.lock().unwrap().get(&address).copied().unwrap_or(Behaviour::Healthy)
     }
 }
 
@@ -66,7 +71,17 @@ impl Prober for World {
             Behaviour::Trouble => (Reason::Resources, Duration::ZERO),
         };
         sleep(takes).await;
-        Outcome::new(reason, format!("{reason:?}"), Phases::default())
+        let outcome = Outcome::new(reason, format!("{reason:?}"), Phases::default());
+        if !target.check.kind.is_advisor() || reason != Reason::Ok {
+            return outcome;
+        }
+        match self.agents.lock().unwrap().get(&target.address.ip()) {
+            Some(line) => {
+                let heard = Heard::More(Said::parse(line).unwrap());
+                Outcome { advice: Some(Box::new(heard)), ..outcome }
+            }
+            None => Outcome::new(Reason::Refused, "silent", Phases::default()),
+        }
     }
 }
 
@@ -174,7 +189,7 @@ impl Director {
 
     fn start_in(state: tempfile::TempDir, yaml: &str, world: &World, table: &SharedTable) -> Self {
         let (policies, sets) = watch::channel(Arc::new(parse(yaml)));
-        let first = HealthView::uniform(Arc::clone(&sets.borrow()), Health::Unknown);
+        let first = HealthView::unasked(Arc::clone(&sets.borrow()));
         let (views_in, views) = watch::channel(Arc::new(first));
         let (queries, queries_out) = mpsc::channel(1);
         let (_, refreshes) = mpsc::channel(1);

@@ -1,0 +1,75 @@
+//! What real servers ask for, over restarts.
+
+use super::*;
+
+/// Asks for each what `SAID` has.
+fn advised_farm() -> String {
+    let agent = "  - agent: { port: 9000 }\n    interval: 1s\n    timeout: 500ms\n";
+    farm("").replace("real_servers:", "weight: 80\nreal_servers:") + agent
+}
+
+const SAID: [(&str, &str); 3] = [("10.0.0.1", "maint"), ("10.0.0.2", "drain"), ("10.0.0.3", "25%")];
+
+/// Agents speak of the first three; the rest have none.
+fn speak(world: &World) {
+    let said = SAID.map(|(address, line)| (address.parse().unwrap(), line));
+    *world.agents.lock().unwrap() = said.into();
+}
+
+fn fall_silent(world: &World) {
+    world.agents.lock().unwrap().clear();
+}
+
+/// The weights of the first three in the first service; all others have theirs.
+fn weights(table: &SharedTable) -> [Option<u32>; 3] {
+    let weights = &table.weights()["tcp://192.0.2.1:80"];
+    SAID.map(|(address, _)| weights.get(&format!("{address}:80")).copied())
+}
+
+const ADVISED: [Option<u32>; 3] = [None, Some(0), Some(20)];
+const DECLARED: [Option<u32>; 3] = [Some(80); 3];
+
+/// All are in, and as they want it.
+async fn start(place: &Place, world: &World, table: &SharedTable) -> Remembering {
+    speak(world);
+    let director = place.start(&advised_farm(), world, table, Duration::ZERO);
+    let is_in = || table.weights().values().flatten().count() == 22 && weights(table) == ADVISED;
+    until("as advised", is_in).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(weights(table), ADVISED);
+    director
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_changes_nothing_while_advice_counts() {
+    let (world, table, place) = (World::default(), SharedTable::default(), Place::new(None));
+    start(&place, &world, &table).await.kill().await;
+    fall_silent(&world);
+    let writes = table.writes();
+    let director = place.start(&advised_farm(), &world, &table, Duration::ZERO);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(table.writes(), writes);
+    until("declared weights", || weights(&table) == DECLARED).await;
+    director.kill().await;
+}
+
+/// The director was away for so long that everything on record has expired, or there is none.
+#[tokio::test(start_paused = true)]
+async fn a_start_writes_no_weight_before_everybody_had_a_turn() {
+    for later in [200, 900_000] {
+        let (world, table, place) = (World::default(), SharedTable::default(), Place::new(None));
+        start(&place, &world, &table).await.kill().await;
+        let writes = table.writes();
+        let later = Duration::from_secs(later);
+        let director = place.start(&advised_farm(), &world, &table, later);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(table.writes(), writes);
+        director.kill().await;
+        // Nobody waits for ever.
+        fall_silent(&world);
+        let director = place.start(&advised_farm(), &world, &table, later + later);
+        let waited = until("declared weights", || weights(&table) == DECLARED).await;
+        assert!(waited <= Duration::from_secs(4), "{waited:?}");
+        director.kill().await;
+    }
+}
