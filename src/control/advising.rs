@@ -38,7 +38,7 @@ pub struct AdvisorStatus {
 
 impl AdviceStatus {
     pub(super) fn of(advising: Option<&Advising>, now: Instant) -> Option<Self> {
-        let Advising { spoken, trouble } = advising?;
+        let Advising { spoken, trouble, .. } = advising?;
         let expires = spoken.as_ref().filter(|spoken| spoken.counts).map(|spoken| spoken.until);
         Some(Self {
             says: spoken.as_ref().map(|spoken| spoken.said.to_string()),

@@ -363,17 +363,40 @@ impl Engine {
         self.expiring.first().map(|(at, _)| *at)
     }
 
-    /// Lets advice that was not said again for too long count no more: whose.
+    /// Lets advice that was not said again for too long count no more: whose. None expires while
+    /// silence may be the director's own.
     pub fn expire(&mut self, now: Instant) -> Vec<TargetId> {
         let mut expired = Vec::new();
         while let Some(&(at, index)) = self.expiring.first().filter(|(at, _)| *at <= now) {
             self.expiring.remove(&(at, index));
-            let advising = self.slots[index as usize].advising.as_mut();
-            if advising.is_some_and(|advising| advising.expire(now)) {
+            let in_doubt = self.is_in_doubt(index);
+            let lasts = self.policies.targets[index as usize].timing.advice_lasts();
+            let Some(advising) = &mut self.slots[index as usize].advising else { continue };
+            if advising.expire(in_doubt, lasts, now) {
                 expired.push(TargetId(index));
             }
+            self.expiring.extend(advising.expires().map(|at| (at, index)));
         }
         expired
+    }
+
+    /// Whether the silence of a target says nothing about it: the blast-radius limit holds, or no
+    /// check of the same address has passed since the silence began.
+    fn is_in_doubt(&self, index: u32) -> bool {
+        let targets = &self.policies.targets;
+        let advising = self.slots[index as usize].advising.as_ref();
+        let Some(silent_since) = advising.and_then(|advising| advising.silent_since()) else {
+            return false;
+        };
+        let address = targets[index as usize].address.ip();
+        let first = targets.partition_point(|target| target.address.ip() < address);
+        let there = targets[first..].iter().zip(&self.slots[first..]);
+        let mut checks = there
+            .take_while(|(target, _)| target.address.ip() == address)
+            .filter(|(target, _)| !target.check.kind.is_advisor() && !target.check.kind.is_local())
+            .map(|(_, slot)| slot.has_passed_since(silent_since))
+            .peekable();
+        self.alarm().is_some() || (checks.peek().is_some() && !checks.any(|passed| passed))
     }
 
     /// What the blast-radius limit holds, if it does.

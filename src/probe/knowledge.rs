@@ -109,7 +109,7 @@ impl Slot {
 
     /// Goes on with what it advised in an earlier run.
     pub(super) fn recall_advice(&mut self, spoken: Spoken) {
-        self.advising = Some(Box::new(Advising { spoken: Some(spoken), trouble: None }));
+        self.advising = Some(Box::new(Advising { spoken: Some(spoken), ..Advising::default() }));
     }
 }
 
@@ -319,7 +319,7 @@ impl Times {
 
     fn recall_advice(&self, RecordedAdvice { said, at, until }: RecordedAdvice) -> Option<Spoken> {
         let (at, until) = (self.past(at)?, self.instant(until)?);
-        Some(Spoken { said, at, until, counts: true })
+        Some(Spoken { said, at, until, counts: true, spared: false })
     }
 
     /// Milliseconds since 1970 at a moment.

@@ -195,7 +195,13 @@ fn file() -> Target {
 /// What a file said, some seconds ago, at that pace of five seconds.
 fn advised(line: &str, ago: u64, now: Instant) -> Spoken {
     let at = now - seconds(ago);
-    Spoken { said: Said::parse(line).unwrap(), at, until: at + seconds(16), counts: true }
+    Spoken {
+        said: Said::parse(line).unwrap(),
+        at,
+        until: at + seconds(16),
+        counts: true,
+        spared: false,
+    }
 }
 
 fn advising(lines: &[(&str, u64)], now: Instant) -> Knowledge {

@@ -156,10 +156,16 @@ impl Slot {
             let lasts = target.timing.advice_lasts();
             self.advising.get_or_insert_default().hear(*heard, lasts, now)
         } else if target.check.kind.is_advisor() {
-            self.advising.get_or_insert_default().miss(outcome.detail.as_str().into())
+            self.advising.get_or_insert_default().miss(outcome.detail.as_str().into(), now)
         } else {
             News::default()
         }
+    }
+
+    /// Whether its last attempt passed, and ended later than that.
+    pub(super) fn has_passed_since(&self, then: Instant) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|last| last.outcome.kind == OutcomeKind::Pass && last.at > then)
     }
 
     /// The advice of it that counts.

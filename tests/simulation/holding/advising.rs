@@ -1,4 +1,4 @@
-//! What real servers ask for, over restarts.
+//! What real servers ask for, over restarts and while the director is ill.
 
 use super::*;
 
@@ -72,4 +72,39 @@ async fn a_start_writes_no_weight_before_everybody_had_a_turn() {
         assert!(waited <= Duration::from_secs(4), "{waited:?}");
         director.kill().await;
     }
+}
+
+/// For so long nobody has more than it wants.
+async fn nobody_has_more(table: &SharedTable, seconds: u32) {
+    for tenth in 0..seconds * 10 {
+        let weights = weights(table);
+        let more = weights.iter().zip(ADVISED).any(|(weight, advised)| *weight > advised);
+        assert!(!more, "{weights:?} after {tenth} tenths");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_advised_counts_while_the_director_is_ill() {
+    let (world, table) = (World::default(), SharedTable::default());
+    let place = Place::new(Some(Share::Percent(50)));
+    let director = start(&place, &world, &table).await;
+    let before = table.now();
+    for ill in [Behaviour::Hangs, Behaviour::Trouble] {
+        everybody(&world, ill);
+        nobody_has_more(&table, 600).await;
+        assert_eq!(table.now(), before, "{ill:?}");
+        assert_eq!(director.snapshot().await.view.alarm.is_some(), ill == Behaviour::Hangs);
+        // The cable is back, the agents are not yet: what they said counts for its time anew.
+        fall_silent(&world);
+        everybody(&world, Behaviour::Healthy);
+        nobody_has_more(&table, 3).await;
+        speak(&world);
+        nobody_has_more(&table, 60).await;
+        assert_eq!(table.now(), before, "{ill:?}");
+    }
+    fall_silent(&world);
+    let expired = until("declared weights", || weights(&table) == DECLARED).await;
+    assert!(expired <= Duration::from_secs(5), "{expired:?}");
+    director.kill().await;
 }
