@@ -1,15 +1,17 @@
 //! What real servers ask for themselves, under load: less, nothing, all again, and silence. No
 //! request fails by it, and no word brings in who is down.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use pointsman::ipvs::netns::enter_netns;
 
-use crate::clock::PATIENCE;
-use crate::daemon::{Daemon, Policies, policy, until_status};
+use crate::clock::{PATIENCE, now, until};
+use crate::daemon::{Daemon, Policies, policy, state, until_status};
 use crate::observer::{Lines, services};
 use crate::server::{Mode, RealServer};
 use crate::site::{Site, VIP1};
@@ -94,5 +96,61 @@ pub(crate) fn weights_from_the_servers() {
         advisors.flat_map(|it| &it.advice).any(|it| it.to_string().contains("up"))
     });
     assert!(site.table.lines().contains(&down), "its agent brought it in");
+    drop(daemon);
+}
+
+/// One is in maintenance and another one wants less when the director dies, and their agents are
+/// silent when the next one starts: no write, and not one request for who is in maintenance.
+pub(crate) fn counts_after_a_restart() {
+    let site = Site::new();
+    let tap = site.tap();
+    let all = site.addresses();
+    let agents: Vec<Agent> = site.servers.iter().map(Agent::beside).collect();
+    let text = policy(&KEY, "forwarding: direct\nweight: 100", &all, 80)
+        .replace("scheduler: rr", "scheduler: wrr")
+        + "  - agent: { port: 9000 }\n    interval: 500ms\n    timeout: 400ms\n    expires: 2m\n";
+    let policies = Policies::new("www.yaml", &text);
+    let mut daemon = Daemon::start(&policies, &[]);
+    let row = |(address, weight): (&&str, u32)| format!("{address}:80 weight {weight} direct");
+    let table = |addresses: &[&str], weights: &[u32]| -> Lines {
+        let rows: Vec<_> = addresses.iter().zip(weights.iter().copied()).map(row).collect();
+        services(&KEY, "wrr", &rows)
+    };
+    site.table.until_exactly("all in", PATIENCE, &table(&all, &[100; 4]));
+    agents[0].say("maint");
+    agents[1].say("25%");
+    let advised = table(&all[1..], &[25, 100, 100]);
+    site.table.until_exactly("as they want it", PATIENCE, &advised);
+    until("it is on record", PATIENCE, || {
+        let record = std::fs::read_to_string(Path::new(&state()).join("health@director.json"));
+        record.is_ok_and(|text| text.contains("\"maint\"") && text.contains("25")).then_some(())
+    });
+    agents[..2].iter().for_each(|agent| agent.say(""));
+
+    let (mark, begun) = (tap.mark(), now());
+    let traffic = site.traffic(&[&format!("{VIP1}:80")]);
+    traffic.hears(&["rs233", "rs234", "rs235"]);
+    for _ in 0..2 {
+        daemon.kill();
+        traffic.carry_on(50);
+        daemon = Daemon::start(&policies, &[]);
+        until_status("the agents were asked in vain", |status| {
+            status.real_servers[..2].iter().all(|server| {
+                let advice = server.advisors.iter().flat_map(|it| &it.advice);
+                advice.into_iter().any(|it| it.trouble.is_some() && it.expires_in.is_some())
+            })
+        });
+        traffic.carry_on(200);
+    }
+    assert_eq!(site.table.states_since(begun), [advised]);
+    assert_eq!(tap.writes_since(mark), BTreeMap::new());
+    let requests = traffic.stop();
+    site.assert_none_failed(&requests, |_| false);
+    assert!(requests.0.iter().all(|it| it.answer.as_deref() != Ok("rs232")));
+
+    // Back when it says so.
+    agents[0].say("ready");
+    let back = table(&all, &[100, 25, 100, 100]);
+    site.table.until_exactly("it is ready again", PATIENCE, &back);
     drop(daemon);
 }

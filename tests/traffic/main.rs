@@ -75,6 +75,7 @@ in_guests! {
     released_by_hand: held::released;
     known_down_over_a_restart: held::known_down;
     weights_from_the_servers: advice::weights_from_the_servers;
+    advice_over_a_restart: advice::counts_after_a_restart;
     flapping_under_load: flapping::is_held_down;
     overrides_under_load: overrides::by_an_operator;
     half_a_file_under_load: cut::cut_in_half;
