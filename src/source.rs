@@ -86,9 +86,7 @@ impl Source {
             hash: first.set.hash.clone(),
             loaded: rfc3339(wall()),
             count: first.set.policies.len(),
-            reloads: 0,
-            refused: None,
-            held: None,
+            ..Policies::default()
         };
         let (sets, sets_out) = watch::channel(Arc::new(first.set));
         let (policies, policies_out) = watch::channel(policies);
@@ -216,6 +214,7 @@ impl Source {
         }
         self.policies.send_modify(|policies| {
             policies.refused = None;
+            policies.reloads_held += 1;
             if !known {
                 policies.held = Some(HeldReload { at: rfc3339(wall()), hash, removal });
             }
@@ -241,6 +240,7 @@ impl Source {
         if known.as_ref() == Some(&problems) {
             if asked {
                 error!(problems = problems.len(), "reload refused for the same problems as before");
+                self.policies.send_modify(|policies| policies.reloads_refused += 1);
             }
             return;
         }
@@ -252,6 +252,7 @@ impl Source {
         let at = rfc3339(wall());
         self.held = None;
         self.policies.send_modify(|policies| {
+            policies.reloads_refused += 1;
             policies.refused = Some(Refused { at, problems });
             policies.held = None;
         });

@@ -95,6 +95,12 @@ pub struct Policies {
     pub count: usize,
     /// Reloads that were accepted since the start.
     pub reloads: u64,
+    /// Reloads that were refused since the start; the same content again only if it was asked for.
+    #[serde(default)]
+    pub reloads_refused: u64,
+    /// Reloads that were held since the start; likewise. One that is confirmed later is accepted too.
+    #[serde(default)]
+    pub reloads_held: u64,
     /// The newest content of the path, if it was refused: the policies above stay in force.
     pub refused: Option<Refused>,
     /// The newest content of the path, if it waits for a confirmation; likewise.

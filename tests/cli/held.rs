@@ -107,6 +107,8 @@ fn mending_the_file_clears_it() {
     farm.scratch.write("www.yaml", "virtual_services: 3\n");
     let status = daemon.wait_refused("www.yaml:1:19");
     assert_eq!(status["policies"]["held"], Value::Null, "{status:#}");
+    assert_eq!(status["policies"]["reloads_held"], 3, "{status:#}");
+    assert_eq!(status["policies"]["reloads_refused"], 1, "{status:#}");
 }
 
 #[test]

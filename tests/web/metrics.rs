@@ -129,7 +129,11 @@ fn numbers_follow_what_happens() {
     scratch.write("bad.yaml", "nonsense");
     wait(address, "pointsman_reload_refused", |it| it == Some(1.0));
     scratch.remove("bad.yaml");
-    wait(address, "pointsman_reload_refused", |it| it == Some(0.0));
+    let page = wait(address, "pointsman_reload_refused", |it| it == Some(0.0));
+    for (outcome, count) in [("accepted", 0.0), ("refused", 1.0), ("held", 0.0)] {
+        let series = format!("pointsman_reloads_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(value(&page, &series), Some(count), "{series}");
+    }
 }
 
 #[test]

@@ -32,8 +32,15 @@ fn policies(source: &Source<'_>, page: &mut Page) {
         .sample(&Labels::of(&[("hash", &policies.hash)]), 1);
     let help = "Policies in force";
     page.single(Kind::Gauge, "pointsman_policies", help, source.snapshot.policies.policies.len());
-    let help = "Reloads accepted since the start";
-    page.single(Kind::Counter, "pointsman_reloads", help, policies.reloads);
+    let help = "Reloads since the start, by what became of them";
+    let mut family = page.family(Kind::Counter, "pointsman_reloads", help);
+    for (outcome, count) in [
+        ("accepted", policies.reloads),
+        ("refused", policies.reloads_refused),
+        ("held", policies.reloads_held),
+    ] {
+        family.sample(&Labels::of(&[("outcome", outcome)]), count);
+    }
     let help = "When the policies in force were loaded, in seconds since 1970";
     let loaded = humantime::parse_rfc3339(&policies.loaded).map(unix).unwrap_or_default();
     page.single(Kind::Gauge, "pointsman_reload_success_timestamp_seconds", help, loaded);
