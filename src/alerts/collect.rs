@@ -71,6 +71,13 @@ impl Collector {
         !self.happened.is_empty() || !self.wrong.keys().eq(self.told.keys())
     }
 
+    /// How many problems, and ends of problems, it has yet to be told.
+    pub fn untold(&self) -> usize {
+        let begun = self.wrong.keys().filter(|key| !self.told.contains_key(*key)).count();
+        let over = self.told.keys().filter(|key| !self.wrong.contains_key(*key)).count();
+        begun + over + self.happened.len()
+    }
+
     /// When it is to be told, if there is something.
     pub fn due(&self, receiver: &Receiver) -> Option<Instant> {
         let ready = self.open? + receiver.wait;

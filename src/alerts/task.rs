@@ -16,10 +16,11 @@ use super::collect::Collector;
 use super::config::{Alerts, Receiver};
 use super::deliver::{Refusal, deliver};
 use super::file::load;
-use super::message::Message;
+use super::message::{Message, one_line};
 use super::problem::{Kind, Problem, Problems, Seen, problems};
 use super::queue::{Queue, Recorded, RecordedReceiver};
-use crate::control::status::Policies;
+use crate::control::alerting::{AlertsStatus, Undelivered};
+use crate::control::status::{Policies, rfc3339};
 use crate::events::{Event, What};
 use crate::policy::model::{Policy, PolicySet};
 use crate::policy::problem;
@@ -47,8 +48,8 @@ pub struct Sources {
 pub struct Alerting {
     alerts: Alerts,
     file: PathBuf,
-    /// Why the newest content of the file does not count.
-    refused: watch::Sender<Vec<String>>,
+    /// Why the newest content of the file does not count, and whom alerts do not reach.
+    status: watch::Sender<AlertsStatus>,
     /// What is on record of receivers that cannot be named while their file is wrong.
     unnamed: Recorded,
     director: String,
@@ -69,6 +70,8 @@ struct Told {
     busy: bool,
     /// Not before that.
     retry: Option<Instant>,
+    /// Since when deliveries fail, and why the last one did.
+    trouble: Option<(SystemTime, String)>,
 }
 
 /// The record, and whether it is behind.
@@ -104,14 +107,15 @@ impl Alerting {
         // What is not known yet is as it was told last.
         let wrong = told.iter().flat_map(|it| it.collector.told().clone()).collect();
         let disk = Disk { record, writing: None, is_behind: false };
-        let (refused, deliveries) = (watch::Sender::new(refused), JoinSet::new());
+        let status = AlertsStatus { refused, ..AlertsStatus::default() };
+        let (status, deliveries) = (watch::Sender::new(status), JoinSet::new());
         let policies = Arc::default();
-        Self { alerts, file, refused, unnamed, director, policies, wrong, told, deliveries, disk }
+        Self { alerts, file, status, unnamed, director, policies, wrong, told, deliveries, disk }
     }
 
-    /// Why the newest content of the file does not count; empty while it does.
-    pub fn refused(&self) -> watch::Receiver<Vec<String>> {
-        self.refused.subscribe()
+    /// Why the newest content of the file does not count, and whom alerts do not reach.
+    pub fn status(&self) -> watch::Receiver<AlertsStatus> {
+        self.status.subscribe()
     }
 
     /// Tells until the senders are gone. The file is read anew on SIGHUP.
@@ -120,6 +124,7 @@ impl Alerting {
             self.look(&mut sources);
             self.collect();
             self.start();
+            self.publish();
             self.disk.catch_up(&self.alerts, &self.told, &self.unnamed);
             let next = self.next();
             // All arms are cancel-safe: watches, a broadcast, a JoinSet, a kept handle, a sleep.
@@ -147,7 +152,7 @@ impl Alerting {
             Ok(Err(problems)) => {
                 error!(problems = problems.len(), "alerts stay as they were: their file is wrong");
                 problems.iter().for_each(|problem| error!("{problem}"));
-                self.refused.send_replace(texts(&problems));
+                self.status.send_modify(|status| status.refused = texts(&problems));
                 return;
             }
             Err(bug) => {
@@ -155,7 +160,7 @@ impl Alerting {
                 return;
             }
         };
-        self.refused.send_replace(Vec::new());
+        self.status.send_modify(|status| status.refused.clear());
         // What is under way belongs to the receivers there were; it is tried again.
         self.deliveries.abort_all();
         while self.deliveries.join_next().await.is_some() {}
@@ -163,7 +168,11 @@ impl Alerting {
         let names = old.receivers.into_iter().map(|receiver| receiver.name);
         let mut told: HashMap<String, Told> = names.zip(std::mem::take(&mut self.told)).collect();
         let of = |receiver: &Receiver| match told.remove(&receiver.name) {
-            Some(told) => Told { busy: false, retry: None, ..told },
+            Some(told) => {
+                // What was given up is nobody's trouble with a file that may have mended it.
+                let trouble = told.trouble.filter(|_| told.queue.first().is_some());
+                Told { busy: false, retry: None, trouble, ..told }
+            }
             None => Told::of(self.unnamed.remove(&receiver.name).unwrap_or_default()),
         };
         self.told = self.alerts.receivers.iter().map(of).collect();
@@ -193,6 +202,18 @@ impl Alerting {
         for (told, wrong) in self.told.iter_mut().zip(each) {
             told.collector.see(wrong, now());
         }
+    }
+
+    /// Says whom alerts do not reach.
+    fn publish(&self) {
+        let named = self.alerts.receivers.iter().zip(&self.told);
+        let undelivered: Vec<Undelivered> =
+            named.filter_map(|(receiver, told)| told.undelivered(receiver)).collect();
+        self.status.send_if_modified(|status| {
+            let is_new = status.undelivered != undelivered;
+            status.undelivered = undelivered;
+            is_new
+        });
     }
 
     /// False when there will be no more events.
@@ -228,8 +249,7 @@ impl Alerting {
                 continue;
             }
             let Some(news) = told.collector.take(receiver, now()) else { continue };
-            let at = humantime::format_rfc3339_seconds(wall()).to_string();
-            told.queue.push(Message::new(news, &self.director, &at));
+            told.queue.push(Message::new(news, &self.director, &rfc3339(wall())));
             self.disk.is_behind = true;
         }
     }
@@ -267,12 +287,13 @@ impl Alerting {
                 if told.queue.is_failing() {
                     info!(receiver, "alerts are delivered again");
                 }
-                told.retry = None;
+                (told.retry, told.trouble) = (None, None);
                 told.queue.delivered();
                 self.disk.is_behind = true;
             }
             Err(Refusal { reason, for_good: true }) => {
                 error!(receiver, reason, "an alert is refused for good, and given up");
+                told.failed(&reason);
                 told.retry = None;
                 told.queue.delivered();
                 self.disk.is_behind = true;
@@ -281,6 +302,7 @@ impl Alerting {
                 if !told.queue.is_failing() {
                     warn!(receiver, reason, "cannot deliver an alert; it waits and is tried again");
                 }
+                told.failed(&reason);
                 told.retry = Some(now() + told.queue.failed());
             }
         }
@@ -302,7 +324,23 @@ impl Told {
     fn of(recorded: RecordedReceiver) -> Self {
         let RecordedReceiver { told, waiting } = recorded;
         let (collector, queue) = (Collector::new(told), Queue::new(waiting));
-        Self { collector, queue, busy: false, retry: None }
+        Self { collector, queue, ..Self::default() }
+    }
+
+    fn failed(&mut self, reason: &str) {
+        let since = self.trouble.take().map_or_else(wall, |(since, _)| since);
+        self.trouble = Some((since, one_line(reason)));
+    }
+
+    fn undelivered(&self, receiver: &Receiver) -> Option<Undelivered> {
+        let (since, reason) = self.trouble.clone()?;
+        let queued: usize = self.queue.waiting().iter().map(|it| it.problems.len()).sum();
+        Some(Undelivered {
+            receiver: receiver.name.clone(),
+            since: rfc3339(since),
+            reason,
+            waiting: queued + self.collector.untold(),
+        })
     }
 }
 

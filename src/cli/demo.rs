@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::args::{Demo as Args, Log, LogFormat};
 use super::{Exit, Failure, answer, colour, logging, open, runtime};
+use crate::control::alerting::AlertsStatus;
 use crate::control::client;
 use crate::control::status::{Facts, SettingsStatus, Status};
 use crate::control::text::render;
@@ -122,7 +123,7 @@ fn settings(dir: &Path, socket: &Path, table: SharedTable) -> Result<Settings, F
             dry_run: false,
             ipvs: "memory".to_owned(),
             settings: watch::channel(SettingsStatus::default()).1,
-            alerts: watch::channel(Vec::new()).1,
+            alerts: watch::channel(AlertsStatus::default()).1,
             tuning: watch::channel(tuning).1,
         },
     })

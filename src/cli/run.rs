@@ -21,6 +21,7 @@ use crate::alerts;
 use crate::alerts::config::Alerts;
 use crate::alerts::queue::ALERTS;
 use crate::alerts::task::Alerting;
+use crate::control::alerting::AlertsStatus;
 use crate::control::status::Facts;
 use crate::daemon::{self, Settings};
 use crate::events::{Journal, What, file};
@@ -70,7 +71,8 @@ pub(super) fn run(args: Run, settings: super::FromFile) -> Result<Exit, Failure>
     let listener = listen(&args)?;
     let socket = listener.is_some().then(|| args.socket.socket.clone());
     let alerting = alerts.map(|(loaded, path)| alerting(&args, loaded, path));
-    let alerts = alerting.as_ref().map_or_else(|| watch::channel(Vec::new()).1, Alerting::refused);
+    let alerts = alerting.as_ref().map(Alerting::status);
+    let alerts = alerts.unwrap_or_else(|| watch::channel(AlertsStatus::default()).1);
     let journal = Journal::default();
     let events = if args.dry_run { None } else { keep_events(&args.common, &journal) };
     journal.tell(What::Started {

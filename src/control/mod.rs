@@ -4,6 +4,7 @@
 //! daemon's end, [`client`] the commands' end. Who may open the socket may also give orders.
 
 pub mod advising;
+pub mod alerting;
 pub mod certificate;
 pub mod client;
 mod columns;

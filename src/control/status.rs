@@ -22,6 +22,7 @@ use crate::reconcile::view::Quorum;
 use crate::tuning::Tuning;
 
 use super::advising::{AdviceStatus, AdvisorStatus};
+use super::alerting::{AlertsStatus, Undelivered};
 use super::certificate::CertificateStatus;
 use super::holding::{AlarmStatus, DampingStatus};
 use super::moment::Moment;
@@ -51,6 +52,9 @@ pub struct Status {
     /// Why the newest content of the alerts file does not count, ready to print.
     #[serde(default)]
     pub alerts_refused: Vec<String>,
+    /// Receivers that alerts do not reach.
+    #[serde(default)]
+    pub alerts_undelivered: Vec<Undelivered>,
     /// The table and the work on it.
     pub table: TableStatus,
     /// Probing as a whole.
@@ -292,8 +296,8 @@ pub struct Facts {
     pub ipvs: String,
     /// What becomes of the settings file.
     pub settings: watch::Receiver<SettingsStatus>,
-    /// Why the newest content of the alerts file does not count.
-    pub alerts: watch::Receiver<Vec<String>>,
+    /// What keeps alerts from being told.
+    pub alerts: watch::Receiver<AlertsStatus>,
     /// What can be set anew while it runs.
     pub tuning: watch::Receiver<Tuning>,
 }
@@ -309,6 +313,7 @@ impl Status {
     ) -> Self {
         let moment = Moment::new(snapshot, report, wall);
         let set = &snapshot.policies;
+        let alerts = facts.alerts.borrow().clone();
         let mut status = Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -319,7 +324,8 @@ impl Status {
             alarm: AlarmStatus::of(snapshot),
             policies,
             settings: facts.settings.borrow().clone(),
-            alerts_refused: facts.alerts.borrow().clone(),
+            alerts_refused: alerts.refused,
+            alerts_undelivered: alerts.undelivered,
             table: table(report, snapshot.now),
             probes: probes(snapshot),
             overrides: overrides::list(&snapshot.overrides, set, wall),
@@ -399,6 +405,9 @@ impl Status {
         }
         if !self.alerts_refused.is_empty() {
             troubles.push("the alerts file is refused".to_owned());
+        }
+        for one in &self.alerts_undelivered {
+            troubles.push(format!("alerts do not reach {}", one.receiver));
         }
         if !self.settings.need_restart.is_empty() {
             let changed = self.settings.need_restart.join(", ");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::alerting::Undelivered;
 use super::overrides::OverrideStatus;
 use super::status::{DestinationStatus, ServiceStatus, Status};
 use crate::count::count;
@@ -55,6 +56,7 @@ fn head(text: &mut String, status: &Status, colour: bool) {
     );
     line(text, "state", &state(status, colour));
     policy_lines(text, status);
+    alert_lines(text, status);
     override_lines(text, status);
     table_lines(text, status);
     let probes = &status.probes;
@@ -106,6 +108,22 @@ fn policy_lines(text: &mut String, status: &Status) {
         line(text, "", &format!("HELD since {at}, the ones before it stay in force:"));
         line(text, "", &format!("  newer policies would remove {removal}"));
         line(text, "", "  `pointsman confirm` shows their plan and puts them in force");
+    }
+}
+
+fn alert_lines(text: &mut String, status: &Status) {
+    if !status.alerts_refused.is_empty() {
+        line(text, "alerts", "REFUSED, the last good file stays in force:");
+        some(text, "  ", &status.alerts_refused, "pointsman alert-test");
+    }
+    for one in &status.alerts_undelivered {
+        let Undelivered { receiver, since, reason, waiting } = one;
+        let waiting = match waiting {
+            0 => "given up".to_owned(),
+            some => format!("{some} to be told"),
+        };
+        let told = format!("NOT DELIVERED to {receiver} since {since}: {reason} ({waiting})");
+        line(text, "alerts", &told);
     }
 }
 
@@ -224,6 +242,11 @@ mod tests {
             "version": "0.1.0", "pid": 7, "dry_run": true, "ipvs": "kernel",
             "started": "2026-01-02T03:04:05Z",
             "degraded": ["1 change refused by the kernel", "newer policies refused"],
+            "alerts_refused": ["alerts.yaml:3:5: unknown key `wiat`"],
+            "alerts_undelivered": [{
+                "receiver": "admin", "since": "2026-01-02T03:07:00Z", "waiting": 3,
+                "reason": "192.0.2.25:25: Connection refused",
+            }],
             "policies": {
                 "path": "/etc/pointsman/policies", "hash": "1f", "count": 1, "reloads": 1,
                 "loaded": "2026-01-02T03:05:00Z",
@@ -261,6 +284,9 @@ state      DEGRADED: 1 change refused by the kernel; newer policies refused
 policies   1 policy from /etc/pointsman/policies, in force since 2026-01-02T03:05:00Z, 1 reload
            REFUSED at 2026-01-02T03:06:00Z, the last good ones stay in force:
              www.yaml:5:1: no
+alerts     REFUSED, the last good file stays in force:
+             alerts.yaml:3:5: unknown key `wiat`
+alerts     NOT DELIVERED to admin since 2026-01-02T03:07:00Z: 192.0.2.25:25: Connection refused (3 to be told)
 table      read 1.2 s ago, 3 changes, 1 repair, 2 refused
            ERROR: cannot read the IPVS table: busy
            pending: + tcp://192.0.2.1:80: wlc; declared: no such scheduler

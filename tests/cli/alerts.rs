@@ -125,6 +125,15 @@ impl Office {
         let record = office.scratch.state().join("alerts-memory.json");
         let waits = || fs::read_to_string(&record).is_ok_and(|it| it.contains("subject"));
         assert!(within(DEADLINE, waits), "{}", daemon.log());
+        let status = daemon.wait("alerts that do not arrive", is_undelivered);
+        let undelivered = &status["alerts_undelivered"][0];
+        assert_eq!(undelivered["receiver"], "admin", "{status:#}");
+        assert_eq!(undelivered["waiting"], 1, "{status:#}");
+        let reason = undelivered["reason"].as_str().unwrap();
+        assert!(reason.contains("Connection refused"), "{reason}");
+        let text = office.scratch.status(&[]).exit(3).stdout;
+        assert!(text.contains("; alerts do not reach admin"), "{text}");
+        assert!(text.contains("alerts     NOT DELIVERED to admin since 20"), "{text}");
         daemon.kill();
         (office, dead)
     }
@@ -132,6 +141,10 @@ impl Office {
     fn daemon(&self) -> Daemon<'_> {
         Daemon::start_with(&self.scratch, |command| _ = command.arg("--alerts").arg(&self.file))
     }
+}
+
+fn is_undelivered(status: &Value) -> bool {
+    status["alerts_undelivered"][0].is_object()
 }
 
 fn mail(address: SocketAddr) -> String {
@@ -209,6 +222,8 @@ fn a_dead_mail_server_delays_a_mail_and_loses_none() {
     let daemon = office.daemon();
     let text = post.wait(1);
     assert!(text.contains(&format!("{} of www is down", backends[0].address)), "{text}");
+    daemon
+        .wait("alerts that arrive", |status| status["alerts_undelivered"] == Value::Array(vec![]));
     // It goes on where it was: what was told is not told again, and what is over is.
     backends[0].answer(200);
     daemon.wait_up(2);
@@ -372,6 +387,10 @@ fn what_is_refused_for_good_is_given_up() {
     backends[0].answer(503);
     daemon.wait_log("an alert is refused for good, and given up");
     web.wait(1);
+    let status = daemon.wait("an alert that was given up", is_undelivered);
+    let undelivered = &status["alerts_undelivered"][0];
+    assert_eq!(undelivered["reason"], "answered 400 Bad Request");
+    assert_eq!(undelivered["waiting"], 0);
     backends[0].answer(200);
     daemon.wait_up(2);
     web.wait(2);
