@@ -101,6 +101,7 @@ fn policy(number: u32, targets: &mut Vec<Target>) -> Policy {
             let id = TargetId(targets.len() as u32 - 1);
             RealServer {
                 name: address.to_string(),
+                identity: address.to_string(),
                 address,
                 targets: vec![id],
                 needed: 1,

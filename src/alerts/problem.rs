@@ -114,7 +114,7 @@ fn servers(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
     for policy in &seen.view.policies.policies {
         for server in &policy.real_servers {
             let verdict = seen.view.real_server(server);
-            let key = || format!("down {} {}", policy.name, server.name);
+            let key = || format!("down {} {}", policy.name, server.identity);
             match verdict.health {
                 Health::Up => {}
                 Health::Unknown => {
@@ -174,7 +174,7 @@ fn services(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
 fn certificates(seen: &Seen<'_>, before: &Problems, all: &mut Problems) {
     for policy in &seen.view.policies.policies {
         for server in &policy.real_servers {
-            let key = format!("certificate {} {}", policy.name, server.name);
+            let key = format!("certificate {} {}", policy.name, server.identity);
             let Some(ends) = seen.view.real_server(server).certificate_ends else {
                 // None was shown yet.
                 all.extend(before.get(&key).map(|problem| (key, problem.clone())));

@@ -27,7 +27,7 @@ use crate::probe::outcome::Outcome;
 use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::overrides::{OVERRIDES, Overrides};
 use crate::reconcile::plan::{Plan, plan as make_plan};
-use crate::reconcile::render::{render, render_all};
+use crate::reconcile::render::{Names, render, render_all};
 use crate::reconcile::standing::{Clocks, STANDING, Standing};
 use crate::reconcile::view::{HealthView, Verdict};
 use crate::record::{Kind, Record};
@@ -95,7 +95,7 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     match args.output {
         Output::Text => {
             let render = if args.all { render_all } else { render };
-            let text = render(&plan, colour(&std::io::stdout()));
+            let text = render(&plan, &Names::of(&view.policies), colour(&std::io::stdout()));
             let footer = match place.as_str() {
                 "kernel" => format!("health: {source}\n"),
                 place => format!("health: {source}\ntable: {place}\n"),

@@ -158,6 +158,7 @@ impl Moment<'_> {
         RealServerStatus {
             policy: policy.name.clone(),
             real_server: real_server.name.clone(),
+            address: real_server.identity.clone(),
             health: self.view.real_server(real_server).health,
             quorum: self.view.quorum(real_server),
             checks: real_server.targets.iter().map(|id| self.check(*id)).collect(),

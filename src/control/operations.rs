@@ -23,13 +23,13 @@ use crate::ipvs::model::Table;
 use crate::operator::overriding::{Done, Order, OrderError, Wish};
 use crate::operator::peer::Peer;
 use crate::policy::guard::Removal;
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, RealServer};
 use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::driver::Report;
 use crate::reconcile::overrides::Action;
 use crate::reconcile::plan::plan;
-use crate::reconcile::render::render;
+use crate::reconcile::render::{Names, render};
 use crate::source::{Ask, ConfirmError};
 use crate::web::problem::Problem;
 
@@ -89,7 +89,7 @@ fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: In
             Some(removal) if set.hash == snapshot.policies.hash => removal.to_string(),
             _ => Removal::between(&snapshot.policies, set).to_string(),
         },
-        text: render(&plan, false),
+        text: render(&plan, &Names::of(set), false),
         plan: serde_json::to_value(&plan).unwrap_or_default(),
     }
 }
@@ -185,13 +185,17 @@ fn others_in_service(snapshot: &Snapshot, done: &Done) -> usize {
     let of_policy = snapshot.policies.policies.iter().filter(|it| it.name == done.policy);
     let others = of_policy
         .flat_map(|policy| &policy.real_servers)
-        .filter(|server| server.name != done.real_server);
-    let takes = |name: &str| match snapshot.overrides.get(&done.policy, name).map(|it| it.action) {
+        .filter(|server| server.identity != done.identity);
+    let takes = |of: &RealServer| match snapshot
+        .overrides
+        .get(&done.policy, &of.identity)
+        .map(|it| it.action)
+    {
         None | Some(Action::Weight(1..)) => true,
         Some(Action::Drain | Action::Disable | Action::Weight(0)) => false,
     };
     others
-        .filter(|server| takes(&server.name))
+        .filter(|server| takes(server))
         .filter(|server| view.real_server(server).effective() == Health::Up)
         .count()
 }

@@ -10,7 +10,7 @@ use super::status::rfc3339;
 use crate::count::count;
 use crate::operator::overriding::Done;
 use crate::policy::model::{Policy, PolicySet};
-use crate::reconcile::overrides::{Action, Override, Overrides, is_declared};
+use crate::reconcile::overrides::{Action, Override, Overrides, called, declared};
 
 /// The longest time an override may have, in seconds: a year. Without one it has no end.
 pub const LONGEST: u64 = 366 * 86_400;
@@ -95,8 +95,9 @@ pub struct OverrideStatus {
 /// All overrides, in the order of policies' and real servers' names.
 pub fn list(overrides: &Overrides, set: &PolicySet, wall: SystemTime) -> Vec<OverrideStatus> {
     let shown = |(policy, server, entry): (&str, &str, &Override)| {
-        let applies = is_declared(set, policy, server);
-        OverrideStatus::of((policy, server), entry, applies, wall)
+        let declared = declared(set, policy, server);
+        let name = declared.map_or(server, |server| &server.name);
+        OverrideStatus::of((policy, name), entry, declared.is_some(), wall)
     };
     overrides.iter().map(shown).collect()
 }
@@ -177,9 +178,10 @@ pub fn render(overrides: &[OverrideStatus]) -> String {
 /// The answer to an order that was carried out. `others` is how many other real servers of the
 /// policy are up and not taken out by operators, if anybody knows.
 pub(super) fn answer(done: &Done, others: Option<usize>, wall: SystemTime) -> Answer {
-    let Done { policy, real_server, before, after, .. } = done;
-    let declared = done.set.policies.iter().find(|it| it.name == *policy);
-    let place = (policy.as_str(), real_server.as_str());
+    let Done { set, policy, before, after, .. } = done;
+    let real_server = called(set, policy, &done.identity);
+    let declared = set.policies.iter().find(|it| it.name == *policy);
+    let place = (policy.as_str(), real_server);
     let now =
         after.as_ref().map(|entry| OverrideStatus::of(place, entry, declared.is_some(), wall));
     let mut text = match (&now, before) {

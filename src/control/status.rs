@@ -3,6 +3,7 @@
 //! Pure: built from a snapshot of the engine, a report of the driver and the state of the
 //! policies. Times are RFC 3339 in UTC, durations are in seconds.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -220,6 +221,18 @@ pub struct DestinationStatus {
     pub weight: Option<WeightStatus>,
 }
 
+impl DestinationStatus {
+    /// `10.0.0.1:80 (web-1)`, or the destination alone where it is called by its address.
+    pub fn label(&self) -> String {
+        let is_address =
+            |name: &str| name.parse::<IpAddr>().is_ok() || name.parse::<SocketAddr>().is_ok();
+        match self.real_server.as_deref().filter(|name| !is_address(name)) {
+            Some(name) => format!("{} ({name})", self.destination),
+            None => self.destination.to_string(),
+        }
+    }
+}
+
 /// How a weight came about: configured × ramp × advised, unless an operator said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightStatus {
@@ -240,6 +253,9 @@ pub struct RealServerStatus {
     pub policy: String,
     /// Its name in it.
     pub real_server: String,
+    /// Its address, with the port where one was written.
+    #[serde(default)]
+    pub address: String,
     /// All checks together.
     pub health: Health,
     /// How many pass and must; `None` where all must.

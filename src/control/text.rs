@@ -189,7 +189,7 @@ fn service_lines(text: &mut String, service: &ServiceStatus, colour: bool) {
 fn row(destination: &DestinationStatus) -> [String; 8] {
     let weight = |weight: Option<u32>| weight.map_or("-".to_owned(), |weight| weight.to_string());
     [
-        destination.destination.to_string(),
+        destination.label(),
         if destination.real_server.is_some() { destination.health.to_string() } else { "-".into() },
         destination.since.map_or("-".to_owned(), age),
         weight(destination.weight_wanted),

@@ -58,16 +58,16 @@ fn verdicts(last: &mut Moment, view: &HealthView, events: &mut Vec<What>) {
             .iter()
             .zip(&last.verdicts)
             .flat_map(|(policy, verdicts)| {
-                let names = policy.real_servers.iter().map(|server| server.name.as_str());
-                let key = |name| (policy.name.as_str(), name);
-                names.map(key).zip(verdicts.iter().copied())
+                let servers = policy.real_servers.iter().map(|server| server.identity.as_str());
+                let key = |server| (policy.name.as_str(), server);
+                servers.map(key).zip(verdicts.iter().copied())
             })
             .collect();
-        let before = |policy: &Policy, name: &str| {
-            known.get(&(policy.name.as_str(), name)).copied().unwrap_or_default()
+        let before = |policy: &Policy, identity: &str| {
+            known.get(&(policy.name.as_str(), identity)).copied().unwrap_or_default()
         };
         let of = |policy: &Policy| {
-            policy.real_servers.iter().map(|server| before(policy, &server.name)).collect()
+            policy.real_servers.iter().map(|server| before(policy, &server.identity)).collect()
         };
         last.verdicts = view.policies.policies.iter().map(of).collect();
         last.policies = Arc::clone(&view.policies);

@@ -1,6 +1,6 @@
 //! Which real server an operator means. Pure.
 //!
-//! A real server is named as its policy writes it, by its address, or as a destination of it is
+//! A real server is named as its policy names it, by its address, or as a destination of it is
 //! shown (`ADDRESS:PORT`). What fits several is an error that lists them.
 
 use std::net::IpAddr;
@@ -57,7 +57,9 @@ pub fn find<'s>(
     real_server: &str,
 ) -> Result<(&'s Policy, usize), NameError> {
     let policy = find_policy(set, policy)?;
-    let by_name = policy.real_servers.iter().position(|server| server.name == real_server);
+    let is_called =
+        |server: &RealServer| server.name == real_server || server.identity == real_server;
+    let by_name = policy.real_servers.iter().position(is_called);
     if let Some(index) = by_name {
         return Ok((policy, index));
     }
@@ -140,7 +142,10 @@ virtual_services:
   - tcp://198.51.100.1:80
   - { service: tcp://198.51.100.1:443, port: 8443 }
 forwarding: masq
-real_servers: [192.0.2.1, '192.0.2.2:8080', '192.0.2.2:8081']
+real_servers:
+  - 192.0.2.1
+  - '192.0.2.2:8080'
+  - { name: web-2, address: 192.0.2.2, port: 8081 }
 checks: []
 ";
         let six = "
@@ -161,7 +166,8 @@ checks: []
             ("shop", "192.0.2.1", "192.0.2.1"),
             ("shop", "192.0.2.1:80", "192.0.2.1"),
             ("shop", "192.0.2.1:8443", "192.0.2.1"),
-            ("shop", "192.0.2.2:8081", "192.0.2.2:8081"),
+            ("shop", "192.0.2.2:8081", "web-2"),
+            ("shop", "web-2", "web-2"),
             ("six", "2001:db8::1", "2001:db8::1"),
             ("six", "2001:DB8:0::1", "2001:db8::1"),
             ("six", "[2001:db8::1]", "2001:db8::1"),
@@ -182,13 +188,13 @@ checks: []
                 "shop",
                 "192.0.2.2",
                 "`192.0.2.2` is several real servers of policy shop; name one of: \
-                 192.0.2.2:8080, 192.0.2.2:8081",
+                 192.0.2.2:8080, web-2",
             ),
             (
                 "shop",
                 "192.0.2.3",
                 "policy shop has no real server `192.0.2.3`; there are: 192.0.2.1, \
-                 192.0.2.2:8080, 192.0.2.2:8081",
+                 192.0.2.2:8080, web-2",
             ),
             ("six", "web", "policy six has no real server `web`; there are: 2001:db8::1"),
         ] {

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::names::{self, NameError};
 use crate::events::{Journal, What};
 use crate::policy::model::PolicySet;
-use crate::reconcile::overrides::{Action, Override, Overrides};
+use crate::reconcile::overrides::{Action, Override, Overrides, called};
 use crate::record::{Record, RecordError};
 
 /// The wall clock may be set: looked at again at least this often.
@@ -61,8 +61,8 @@ pub struct Done {
     pub set: Arc<PolicySet>,
     /// The policy's name.
     pub policy: String,
-    /// The real server's name in it.
-    pub real_server: String,
+    /// The real server's identity in it.
+    pub identity: String,
     /// The override there was.
     pub before: Option<Override>,
     /// The override there is.
@@ -173,7 +173,7 @@ impl Overriding {
                         return;
                     }
                 }
-                () = tokio::time::sleep(sleep) => self.expire(),
+                () = tokio::time::sleep(sleep) => self.expire(&set),
             }
         }
     }
@@ -189,21 +189,22 @@ impl Overriding {
             return;
         }
         let Order { policy, real_server, by, wish, answer } = order;
-        let (policy, real_server) = match self.resolve(&set, policy, real_server, &wish) {
-            Ok(names) => names,
+        let (policy, identity) = match self.resolve(&set, policy, real_server, &wish) {
+            Ok(found) => found,
             Err(error) => {
                 let _ = answer.send(Err(error.into()));
                 return;
             }
         };
-        let before = self.overrides.get(&policy, &real_server).cloned();
+        let before = self.overrides.get(&policy, &identity).cloned();
         let after = entry(wish, &by);
         let recorded = !matches!(self.disk, Disk::Memory);
-        let done = Done { set, policy, real_server, before, after, recorded };
+        let done = Done { set, policy, identity, before, after, recorded };
         self.start(Resolved { done, by, answer });
     }
 
-    /// The names an order means. An override of what has left the policies keeps its names.
+    /// The policy and the identity an order means. An override of what has left the policies has
+    /// no other name.
     fn resolve(
         &self,
         set: &PolicySet,
@@ -215,7 +216,7 @@ impl Overriding {
             return Ok((policy, real_server));
         }
         let (policy, index) = names::find(set, &policy, &real_server)?;
-        Ok((policy.name.clone(), policy.real_servers[index].name.clone()))
+        Ok((policy.name.clone(), policy.real_servers[index].identity.clone()))
     }
 
     fn start(&mut self, order: Resolved) {
@@ -295,14 +296,15 @@ impl Overriding {
 
     fn commit(&mut self, order: Resolved) {
         let Resolved { done, by, answer } = order;
+        let (policy, real_server) = (&done.policy, called(&done.set, &done.policy, &done.identity));
         change(&mut self.overrides, &done);
         self.shared.send_replace(Arc::new(self.overrides.clone()));
         match &done.after {
             Some(entry) => {
-                told(&done.policy, &done.real_server, entry, "override");
+                told(policy, real_server, entry, "override");
                 self.journal.tell(What::Override {
-                    policy: done.policy.clone(),
-                    real_server: done.real_server.clone(),
+                    policy: policy.clone(),
+                    real_server: real_server.to_owned(),
                     action: entry.action.to_string(),
                     by,
                     until: entry.until.map(shown),
@@ -310,9 +312,8 @@ impl Overriding {
                 });
             }
             None => {
-                info!(policy = done.policy, real_server = done.real_server, by, "override removed");
+                info!(policy, real_server, by, "override removed");
                 if let Some(before) = &done.before {
-                    let (policy, real_server) = (&done.policy, &done.real_server);
                     self.journal.tell(ended(policy, real_server, before, Some(by)));
                 }
             }
@@ -321,14 +322,14 @@ impl Overriding {
         let _ = answer.send(Ok(done));
     }
 
-    fn expire(&mut self) {
+    fn expire(&mut self, set: &PolicySet) {
         let ended = self.overrides.expire(wall());
         if ended.is_empty() {
             return;
         }
         self.shared.send_replace(Arc::new(self.overrides.clone()));
-        for (policy, real_server, entry) in ended {
-            told_end(&self.journal, &policy, &real_server, &entry);
+        for (policy, identity, entry) in ended {
+            told_end(&self.journal, &policy, called(set, &policy, &identity), &entry);
         }
         self.behind = true;
         self.catch_up();
@@ -365,8 +366,8 @@ async fn written(disk: &mut Disk) -> Result<Written, JoinError> {
 
 fn change(overrides: &mut Overrides, done: &Done) {
     match &done.after {
-        Some(entry) => overrides.set(&done.policy, &done.real_server, entry.clone()),
-        None => drop(overrides.remove(&done.policy, &done.real_server)),
+        Some(entry) => overrides.set(&done.policy, &done.identity, entry.clone()),
+        None => drop(overrides.remove(&done.policy, &done.identity)),
     }
 }
 

@@ -194,6 +194,18 @@ pub(crate) fn text(node: &Node, report: &mut Report<'_>) -> Option<String> {
     }
 }
 
+/// A name of this thing, such as `a policy`, that fits into a line, a URL and a command.
+pub(crate) fn name(node: &Node, what: &str, report: &mut Report<'_>) -> Option<String> {
+    let name = text(node, report)?;
+    let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    if name.is_empty() || name.chars().count() > 100 || name.contains(bad) {
+        let message = format!("`{}` cannot name {what}", cut(&name));
+        report.error(node.place, message, "use 1 to 100 characters without spaces and `/`");
+        return None;
+    }
+    Some(name)
+}
+
 /// A whole number in decimal digits, in a range.
 pub(crate) fn number(
     node: &Node,

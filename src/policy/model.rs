@@ -185,8 +185,11 @@ impl ChecksNeeded {
 /// A declared real server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RealServer {
-    /// As operators call it: its address, with the port where one was written.
+    /// As people call it: the name it was given, or else its identity.
     pub name: String,
+    /// Its address, with the port where one was written. What is remembered of it (overrides, what
+    /// was told of it) is kept by this, so that a new name changes nothing.
+    pub identity: String,
     /// Its address.
     pub address: IpAddr,
     /// What is asked about it; empty: it is always up.

@@ -112,6 +112,7 @@ fn service_settings() -> Keys {
 /// A real server, with these keys more.
 fn real_server(more: &[(&'static str, Value)]) -> Value {
     let mut keys = vec![
+        ("name", text("What people call it, unique in its policy; else its address")),
         ("address", address("Its address")),
         ("port", port("The port it listens on, in every service of the policy")),
         ("check_address", address("The address to probe")),

@@ -106,7 +106,7 @@ impl Decision {
         let verdict = view.real_server(server);
         let said = match view.overrides.is_empty() {
             true => None,
-            false => view.overrides.get(&policy.name, &server.name),
+            false => view.overrides.get(&policy.name, &server.identity),
         };
         let overridden = match said {
             Some(entry) => match entry.action {

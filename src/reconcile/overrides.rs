@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::model::PolicySet;
+use crate::policy::model::{PolicySet, RealServer};
 use crate::record::Kind;
 
 /// The record of them.
@@ -19,7 +19,7 @@ pub const OVERRIDES: Kind = Kind {
     without: "what operators drained or disabled takes traffic again if it is up",
 };
 
-/// All overrides, by policy and real server.
+/// All overrides, by policy and identity of the real server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Overrides(BTreeMap<String, BTreeMap<String, Override>>);
@@ -54,27 +54,27 @@ pub enum Action {
 }
 
 impl Overrides {
-    /// The override of a real server, by the names the policy has.
-    pub fn get(&self, policy: &str, real_server: &str) -> Option<&Override> {
-        self.0.get(policy)?.get(real_server)
+    /// The override of a real server, by the name of its policy and its own identity.
+    pub fn get(&self, policy: &str, identity: &str) -> Option<&Override> {
+        self.0.get(policy)?.get(identity)
     }
 
     /// Adds or replaces one.
-    pub fn set(&mut self, policy: &str, real_server: &str, entry: Override) {
-        self.0.entry(policy.to_owned()).or_default().insert(real_server.to_owned(), entry);
+    pub fn set(&mut self, policy: &str, identity: &str, entry: Override) {
+        self.0.entry(policy.to_owned()).or_default().insert(identity.to_owned(), entry);
     }
 
     /// Removes one and hands it over.
-    pub fn remove(&mut self, policy: &str, real_server: &str) -> Option<Override> {
+    pub fn remove(&mut self, policy: &str, identity: &str) -> Option<Override> {
         let of_policy = self.0.get_mut(policy)?;
-        let removed = of_policy.remove(real_server);
+        let removed = of_policy.remove(identity);
         if of_policy.is_empty() {
             self.0.remove(policy);
         }
         removed
     }
 
-    /// All of them: policy, real server, override; in order.
+    /// All of them: policy, identity of the real server, override; in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &Override)> {
         self.0.iter().flat_map(|(policy, servers)| {
             servers.iter().map(move |(server, entry)| (policy.as_str(), server.as_str(), entry))
@@ -109,14 +109,19 @@ impl Overrides {
         &'a self,
         set: &'a PolicySet,
     ) -> impl Iterator<Item = (&'a str, &'a str, &'a Override)> {
-        self.iter().filter(|(policy, server, _)| !is_declared(set, policy, server))
+        self.iter().filter(|(policy, server, _)| declared(set, policy, server).is_none())
     }
 }
 
-/// Whether a policy of this name declares a real server of this name.
-pub fn is_declared(set: &PolicySet, policy: &str, real_server: &str) -> bool {
+/// The real server of this identity in the policy of this name.
+pub fn declared<'s>(set: &'s PolicySet, policy: &str, identity: &str) -> Option<&'s RealServer> {
     let of_name = set.policies.iter().filter(|it| it.name == policy);
-    of_name.flat_map(|it| &it.real_servers).any(|it| it.name == real_server)
+    of_name.flat_map(|it| &it.real_servers).find(|it| it.identity == identity)
+}
+
+/// What people call the real server of this identity; one that nobody declares has no other name.
+pub fn called<'s>(set: &'s PolicySet, policy: &str, identity: &'s str) -> &'s str {
+    declared(set, policy, identity).map_or(identity, |server| &server.name)
 }
 
 impl fmt::Display for Action {

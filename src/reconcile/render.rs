@@ -8,6 +8,7 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use crate::ipvs::model::{DestinationKey, ServiceKey};
+use crate::policy::model::{Policy, PolicySet, VirtualService};
 
 use super::desired::Why;
 use super::plan::{Held, Plan, Step, Summary};
@@ -18,18 +19,53 @@ const WIDEST: usize = 46;
 
 /// The whole plan with its summary, each line ended, with ANSI colours if asked; without the
 /// virtual services for probes, which are of interest only to those who look for them.
-pub fn render(plan: &Plan, colour: bool) -> String {
-    render_some(plan, colour, |service| !service.is_private())
+pub fn render(plan: &Plan, names: &Names, colour: bool) -> String {
+    render_some(plan, names, colour, |service| !service.is_private())
 }
 
 /// The same with the virtual services for probes.
-pub fn render_all(plan: &Plan, colour: bool) -> String {
-    render_some(plan, colour, |_| true)
+pub fn render_all(plan: &Plan, names: &Names, colour: bool) -> String {
+    render_some(plan, names, colour, |_| true)
 }
 
-fn render_some(plan: &Plan, colour: bool, is_shown: impl Fn(&ServiceKey) -> bool) -> String {
+/// Names that real servers were given, by their destinations.
+#[derive(Debug, Clone, Default)]
+pub struct Names(BTreeMap<(ServiceKey, DestinationKey), String>);
+
+impl Names {
+    /// Those of policies.
+    pub fn of(set: &PolicySet) -> Self {
+        let of_policy = |policy: &Policy| {
+            let named = |service: &VirtualService| {
+                let key = service.key;
+                let servers = policy.real_servers.iter().zip(&service.destinations);
+                let sorry = policy.sorry_server.iter().zip(&service.sorry);
+                let named = servers.chain(sorry).filter(|(it, _)| it.name != it.identity);
+                named.map(move |(it, at)| ((key, at.key), it.name.clone())).collect::<Vec<_>>()
+            };
+            policy.services.iter().flat_map(named).collect::<Vec<_>>()
+        };
+        Self(set.policies.iter().flat_map(of_policy).collect())
+    }
+
+    /// `10.0.0.1:80 (web-1)`, or the destination alone.
+    fn show(&self, service: ServiceKey, destination: DestinationKey) -> String {
+        match self.0.get(&(service, destination)) {
+            Some(name) => format!("{destination} ({name})"),
+            None => destination.to_string(),
+        }
+    }
+}
+
+fn render_some(
+    plan: &Plan,
+    names: &Names,
+    colour: bool,
+    is_shown: impl Fn(&ServiceKey) -> bool,
+) -> String {
     let mut text = String::new();
-    for (service, group) in groups(plan).into_iter().filter(|(service, _)| is_shown(service)) {
+    for (service, group) in groups(plan, names).into_iter().filter(|(service, _)| is_shown(service))
+    {
         group.write(&mut text, service, colour);
         text.push('\n');
     }
@@ -115,17 +151,17 @@ struct Line {
     reason: String,
 }
 
-fn groups(plan: &Plan) -> BTreeMap<ServiceKey, Group> {
+fn groups(plan: &Plan, names: &Names) -> BTreeMap<ServiceKey, Group> {
     let mut groups: BTreeMap<ServiceKey, Group> = BTreeMap::new();
     for step in &plan.steps {
         let group = groups.entry(*step.change.service()).or_default();
         group.policy = step.policy.clone();
-        group.lines.push(Line::of_step(step));
+        group.lines.push(Line::of_step(step, names));
     }
     for held in plan.held.chunk_by(|left, right| left.service == right.service) {
         let group = groups.entry(held[0].service).or_default();
         group.policy = Some(Arc::clone(&held[0].policy));
-        group.hold(held);
+        group.hold(held, names);
     }
     for group in groups.values_mut() {
         group.lines.sort_by_key(|line| line.destination);
@@ -135,13 +171,13 @@ fn groups(plan: &Plan) -> BTreeMap<ServiceKey, Group> {
 
 impl Group {
     /// Adds a line each, but one for all that just stay as they are: there may be many.
-    fn hold(&mut self, held: &[Held]) {
+    fn hold(&mut self, held: &[Held], names: &Names) {
         let is_plain = |held: &&Held| {
             held.why == Why::Unknown && held.config.is_some_and(|config| config.weight > 0)
         };
         let mut plain = held.iter().filter(is_plain);
         if let Some(first) = plain.next() {
-            let mut line = Line::of_held(first);
+            let mut line = Line::of_held(first, names);
             let others = plain.count();
             if others > 0 {
                 line.subject = format!("{} and {others} more", line.subject);
@@ -149,7 +185,8 @@ impl Group {
             }
             self.lines.push(line);
         }
-        self.lines.extend(held.iter().filter(|held| !is_plain(held)).map(Line::of_held));
+        self.lines
+            .extend(held.iter().filter(|held| !is_plain(held)).map(|it| Line::of_held(it, names)));
     }
 
     fn write(&self, text: &mut String, service: ServiceKey, colour: bool) {
@@ -171,21 +208,21 @@ impl Group {
 }
 
 impl Line {
-    fn of_step(step: &Step) -> Self {
+    fn of_step(step: &Step, names: &Names) -> Self {
         let destination = step.destination().copied();
         let subject = match destination {
-            Some(destination) => destination.to_string(),
+            Some(destination) => names.show(*step.change.service(), destination),
             None => "virtual service".to_owned(),
         };
         let (sign, what, reason) = (step.sign(), step.what(), step.reason());
         Self { destination, sign, subject, what, reason }
     }
 
-    fn of_held(held: &Held) -> Self {
+    fn of_held(held: &Held, names: &Names) -> Self {
         Self {
             destination: Some(held.destination),
             sign: held.sign(),
-            subject: held.destination.to_string(),
+            subject: names.show(held.service, held.destination),
             what: held.what(),
             reason: held.reason(),
         }
@@ -226,9 +263,9 @@ mod tests {
     #[test]
     fn colour_is_only_where_asked() {
         let plan = Plan { foreign: vec!["fwmark://7".parse().unwrap()], ..Plan::default() };
-        let plain = render(&plan, false);
+        let plain = render(&plan, &Names::default(), false);
         assert!(!plain.contains('\x1b'), "{plain}");
-        let coloured = render(&plan, true);
+        let coloured = render(&plan, &Names::default(), true);
         assert!(coloured.contains("\x1b[1mforeign\x1b[0m"), "{coloured}");
         assert!(coloured.contains("\x1b[2m· fwmark://7  left alone\x1b[0m\n"), "{coloured}");
     }

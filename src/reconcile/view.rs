@@ -231,6 +231,7 @@ mod tests {
         let view = HealthView::new(Arc::default(), verdicts);
         let server = RealServer {
             name: "10.0.0.1".to_owned(),
+            identity: "10.0.0.1".to_owned(),
             address: "10.0.0.1".parse().unwrap(),
             targets: (0..3).map(TargetId).collect(),
             needed: 3,

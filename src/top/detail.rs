@@ -72,5 +72,5 @@ fn of_service(service: &ServiceStatus) -> String {
 
 /// A destination that no policy declares has nothing the daemon could explain.
 fn of_stranger(service: &ServiceStatus, it: &DestinationStatus) -> String {
-    format!("{} in {}\n  why        {}", it.destination, service.service, it.why)
+    format!("{} in {}\n  why        {}", it.label(), service.service, it.why)
 }

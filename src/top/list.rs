@@ -63,7 +63,7 @@ impl Columns {
         let widest = |cell: fn(&DestinationStatus) -> String, heading: &str| {
             shown().map(|it| width(&cell(it))).max().unwrap_or(0).max(heading.len())
         };
-        let destination = widest(|it| it.destination.to_string(), "DESTINATION");
+        let destination = widest(|it| it.label(), "DESTINATION");
         // Steps of four, so that scrolling moves columns seldom.
         let destination = destination.next_multiple_of(4).min(WIDEST).min((room / 3).max(IPV4));
         let mut columns = Self {
@@ -124,7 +124,7 @@ impl Columns {
         problem: bool,
     ) -> Line<'static> {
         let mark = if problem { "!" } else { " " };
-        let key = tail(&it.destination.to_string(), self.destination);
+        let key = tail(&clean(&it.label()), self.destination);
         let before = format!("{cursor}{mark}  {}  ", padded(&key, self.destination));
         let (health, style) = match it.real_server {
             Some(_) => (it.health.to_string(), app.palette.health(it.health)),

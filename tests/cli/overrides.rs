@@ -35,6 +35,49 @@ fn timeless(mut list: Value) -> Value {
     list
 }
 
+/// A name is what people call it: what was said of it is said of the machine.
+#[test]
+fn a_real_server_that_is_given_a_name_stays_drained() {
+    let backends = three();
+    let scratch = Scratch::with(&backends);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(3);
+    let address = backends[0].address.to_string();
+    scratch.order(&["drain", "www", &address]).exit(0);
+    wait_weight(&daemon, &backends[0], None);
+    let (host, port) = (backends[0].address.ip(), backends[0].address.port());
+    let named = policy(VIP, &backends, 80).replace(
+        &format!("  - {address}\n"),
+        &format!("  - {{ name: web-1, address: {host}, port: {port} }}\n"),
+    );
+    scratch.write("www.yaml", &named);
+    let status = daemon.wait_reloads(1);
+    let server = &status["real_servers"][0];
+    assert_eq!(
+        (&server["real_server"], &server["address"]),
+        (&"web-1".into(), &address.clone().into())
+    );
+    assert_eq!(server["health"], "up", "the verdict is kept: {status:#}");
+    let said = &status["overrides"][0];
+    assert_eq!((&said["real_server"], &said["applies"]), (&"web-1".into(), &true.into()));
+    assert_eq!(destination(&status, &backends[0])["weight_kernel"], Value::Null, "{status:#}");
+    let shown = format!("{address} (web-1)");
+    assert!(scratch.status(&[]).exit(0).stdout.contains(&shown));
+    let explained = scratch.order(&["explain", "www", "web-1"]).exit(0).stdout;
+    assert!(explained.starts_with("web-1 of policy www"), "{explained}");
+
+    // Either name takes it back.
+    let told = scratch.order(&["enable", "www", "web-1"]).exit(0).stdout;
+    assert!(told.starts_with("web-1 of www is no longer drained"), "{told}");
+    wait_weight(&daemon, &backends[0], Some(80));
+    let told = scratch.order(&["weight", "www", &address, "7"]).exit(0).stdout;
+    assert!(told.starts_with("web-1 of www gets weight 7"), "{told}");
+    wait_weight(&daemon, &backends[0], Some(7));
+    scratch.write("www.yaml", &named.replace("web-1", "web-one"));
+    let status = daemon.wait_reloads(2);
+    assert_eq!(status["overrides"][0]["real_server"], "web-one", "{status:#}");
+}
+
 #[test]
 fn every_override_reaches_the_table_and_is_taken_back() {
     let backends = three();

@@ -36,6 +36,22 @@ fn without_a_daemon_health_is_assumed_or_probed() {
 }
 
 #[test]
+fn a_real_server_with_a_name_is_shown_with_it() {
+    let scratch = Scratch::new();
+    let policy = "
+virtual_services: [tcp://192.0.2.1:80]
+forwarding: masq
+real_servers: [{ name: web-1, address: 10.0.0.1, port: 8080 }, 10.0.0.2]
+sorry_server: { name: sorry, address: 10.0.0.9 }
+checks: []
+";
+    scratch.write("www.yaml", policy);
+    let plan = scratch.plan(&["--assume", "up"]).exit(0).stdout;
+    assert!(plan.contains("  + 10.0.0.1:8080 (web-1)  weight 1 masq"), "{plan}");
+    assert!(plan.contains("  + 10.0.0.2:80            weight 1 masq"), "{plan}");
+}
+
+#[test]
 fn with_a_daemon_its_health_and_its_table_are_used() {
     let backends = [Backend::start(), Backend::start()];
     let scratch = Scratch::with(&backends);

@@ -11,7 +11,7 @@ use pointsman::ipvs::memory::Memory;
 use pointsman::reconcile::apply::apply;
 use pointsman::reconcile::desired::{Moment, desired};
 use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
-use pointsman::reconcile::render::{render, render_all};
+use pointsman::reconcile::render::{Names, render, render_all};
 
 use crate::scenario::Scenario;
 
@@ -54,12 +54,17 @@ fn planned(scenario: &Scenario, folder: &Path) -> Plan {
     let moment = Moment { fresh: false, ..moment };
     let wanted = desired(&view, &table, &wanted.standing, moment);
     let second = plan(&table, &wanted, &scenario.owned);
-    assert!(second.is_empty(), "{}: not done:\n{}", folder.display(), render(&second, false));
+    assert!(
+        second.is_empty(),
+        "{}: not done:\n{}",
+        folder.display(),
+        render(&second, &Names::default(), false)
+    );
     first
 }
 
 fn as_text(plan: &Plan) -> String {
-    let mut text = render_all(plan, false);
+    let mut text = render_all(plan, &Names::default(), false);
     if !plan.is_empty() {
         text.push_str("\nlog, in order\n");
     }

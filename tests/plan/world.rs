@@ -59,7 +59,8 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
             }
             let needed = draft.needed.of(targets.len());
             let (name, advisors) = (address.to_string(), Vec::new());
-            real_servers.push(RealServer { name, address, targets, needed, advisors });
+            let identity = name.clone();
+            real_servers.push(RealServer { name, identity, address, targets, needed, advisors });
         }
         if draft.safety.via {
             let ways = draft.services[0].2.iter().zip(private::FIRST..);
@@ -71,7 +72,8 @@ pub(crate) fn view(drafts: &[Draft]) -> HealthView {
             set.targets.push(target(address));
             verdicts.push(verdict.clone());
             let (name, advisors) = (address.to_string(), Vec::new());
-            RealServer { name, address, targets, needed: 1, advisors }
+            let identity = name.clone();
+            RealServer { name, identity, address, targets, needed: 1, advisors }
         });
         let services = draft.services.iter().cloned();
         set.policies.push(Policy {

@@ -51,7 +51,8 @@ impl PolicyFile {
         let fields = &mut keys;
         let mut policy = Self {
             place: node.place,
-            name: fields.field("name", report, name),
+            name: fields
+                .field("name", report, |node, report| decode::name(node, "a policy", report)),
             services: fields.field("virtual_services", report, |node, report| {
                 decode::entries(node, "virtual services", report, ServiceEntry::read)
             }),
@@ -126,15 +127,4 @@ fn checks_needed(node: &Node, report: &mut Report<'_>) -> Option<ChecksNeeded> {
             None
         }
     }
-}
-
-fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {
-    let name = decode::text(node, report)?;
-    let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
-    if name.is_empty() || name.chars().count() > 100 || name.contains(bad) {
-        let message = format!("`{}` cannot name a policy", decode::cut(&name));
-        report.error(node.place, message, "use 1 to 100 characters without spaces and `/`");
-        return None;
-    }
-    Some(name)
 }

@@ -14,6 +14,7 @@ const MAX_WEIGHT: u32 = 2_147_483_647;
 /// An entry of `real_servers`.
 #[derive(Debug)]
 pub(crate) struct RealServerEntry {
+    pub(crate) name: Field<String>,
     pub(crate) address: At<IpAddr>,
     pub(crate) port: Field<u16>,
     pub(crate) settings: ServerSettings,
@@ -70,6 +71,7 @@ impl RealServerEntry {
         node: &Node,
         report: &mut Report<'_>,
     ) -> Option<Self> {
+        let mut name = fields.field("name", report, name);
         let mut address = fields.field("address", report, decode::address);
         let mut port = fields.field("port", report, decode::port);
         let mut settings = ServerSettings::read(&mut fields, report);
@@ -78,6 +80,7 @@ impl RealServerEntry {
         let elsewhere: &[(&[&str], &str)] =
             &[(&["checks", "scheduler", "on_down", "persistence"], "in the policy itself")];
         let misspelt = fields.finish(elsewhere, report);
+        misspelt.spoil("name", &mut name);
         misspelt.spoil("address", &mut address);
         misspelt.spoil("port", &mut port);
         misspelt.spoil("check_address", &mut check_address);
@@ -88,7 +91,7 @@ impl RealServerEntry {
             report.error(node.place, "a real server without `address`", help);
         }
         let address = address.get()?.clone();
-        Some(Self { address, port, settings, check_address, check_port })
+        Some(Self { name, address, port, settings, check_address, check_port })
     }
 
     /// `192.0.2.10`, `192.0.2.10:8080`, `2001:db8::10` or `[2001:db8::10]:8080`.
@@ -107,6 +110,7 @@ impl RealServerEntry {
         };
         let value = decode::unicast(address, node.place, report)?;
         Some(Self {
+            name: Field::Absent,
             address: At { value, place: node.place },
             port,
             settings: ServerSettings::none(),
@@ -114,6 +118,18 @@ impl RealServerEntry {
             check_port: Field::Absent,
         })
     }
+}
+
+/// A name that nobody can take for an address: commands understand both.
+fn name(node: &Node, report: &mut Report<'_>) -> Option<String> {
+    let name = decode::name(node, "a real server", report)?;
+    let bare = name.trim_matches(['[', ']']);
+    if bare.parse::<IpAddr>().is_ok() || name.parse::<SocketAddr>().is_ok() {
+        let message = format!("`{name}` is an address, not a name");
+        report.error(node.place, message, "leave `name` out: then it is called by its address");
+        return None;
+    }
+    Some(name)
 }
 
 impl ServerSettings {

@@ -126,6 +126,7 @@ fn draft(
 ) -> Draft {
     let services = service::resolve(file, report);
     let servers = server::resolve(file, report);
+    server::names_are_unique(file, report);
     let entries = file.checks.get().map_or(&[][..], |checks| &checks.value);
     let checks = check::resolve(entries, authorities, report);
     let destinations = server::destinations(&services, &servers, report);
@@ -137,6 +138,7 @@ fn draft(
     safety::lint(file, (&services, &servers), sysctl, report);
     let real_servers = servers.iter().map(|server| RealServer {
         name: server.name(),
+        identity: server.identity(),
         address: server.address(),
         targets: Vec::new(),
         needed: 0,

@@ -27,8 +27,13 @@ pub(super) struct Server<'f> {
 }
 
 impl Server<'_> {
-    /// As operators call it: the address, with the port where one was written.
+    /// As people call it.
     pub(super) fn name(&self) -> String {
+        self.entry.name.get().map_or_else(|| self.identity(), |name| name.value.clone())
+    }
+
+    /// The address, with the port where one was written.
+    pub(super) fn identity(&self) -> String {
         match self.entry.port.get() {
             Some(port) => SocketAddr::new(self.address(), port.value).to_string(),
             None => self.address().to_string(),
@@ -49,6 +54,22 @@ pub(super) fn resolve<'f>(file: &'f PolicyFile, report: &mut Report<'_>) -> Vec<
     entries.iter().filter_map(|entry| one(&entry.value, entry.place, file, report)).collect()
 }
 
+/// Refuses a name that two real servers of a policy have, the sorry server among them.
+pub(super) fn names_are_unique(file: &PolicyFile, report: &mut Report<'_>) {
+    let entries = file.real_servers.get().map_or(&[][..], |entries| &entries.value);
+    let sorry = file.safety.sorry_server.get().map(|sorry| &sorry.value.server);
+    let mut taken: HashMap<&str, Place> = HashMap::new();
+    for name in entries.iter().map(|entry| &entry.value).chain(sorry).filter_map(|it| it.name.get())
+    {
+        if let Some(first) = taken.get(name.value.as_str()) {
+            let help = format!("it is that of the one in line {}", first.line);
+            let message = format!("real server name `{}` is taken", name.value);
+            report.error(name.place, message, help);
+        }
+        taken.entry(&name.value).or_insert(name.place);
+    }
+}
+
 /// One real server, unless it is wrong.
 pub(super) fn one<'f>(
     entry: &'f RealServerEntry,
@@ -57,7 +78,10 @@ pub(super) fn one<'f>(
     report: &mut Report<'_>,
 ) -> Option<Server<'f>> {
     let config = config(&entry.settings, &file.server_settings, report)?;
-    let bad = entry.port.is_bad() || entry.check_port.is_bad() || entry.check_address.is_bad();
+    let bad = entry.name.is_bad()
+        || entry.port.is_bad()
+        || entry.check_port.is_bad()
+        || entry.check_address.is_bad();
     (!bad).then_some(Server { entry, place, config })
 }
 

@@ -58,6 +58,7 @@ pub(super) fn resolve(
     let [server] = one;
     let real_server = RealServer {
         name: server.name(),
+        identity: server.identity(),
         address: server.address(),
         targets: Vec::new(),
         needed: 0,
