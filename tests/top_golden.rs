@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use pointsman::control::explain::{Explanation, Question};
 use pointsman::control::status::Status;
-use pointsman::top::{App, Input, draw};
+use pointsman::events::Event;
+use pointsman::top::{App, Ask, Input, draw};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -248,8 +249,32 @@ fn explanation() -> Explanation {
 fn explained(screen: Screen) -> Screen {
     let question = Question { policy: "www".into(), real_server: "10.0.0.2".into() };
     let screen = screen.press(&[KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
-    assert_eq!(screen.app.question(), Some(question.clone()));
+    assert_eq!(screen.app.ask(), Some(Ask::Explanation(question.clone())));
     screen.input(Input::Explained(question, Ok(Box::new(explanation()))))
+}
+
+/// With a pane of events, the newest of which has words from outside.
+fn happened(screen: Screen) -> Screen {
+    let screen = screen.press(&[KeyCode::Enter, KeyCode::Char('e')]);
+    assert_eq!(screen.app.ask(), Some(Ask::Events));
+    let events: Vec<Event> = serde_json::from_value(json!([
+        {
+            "at": "2026-01-02T03:04:05.000001Z", "event": "started",
+            "version": "0.1.0", "pid": 4242, "dry_run": false,
+        },
+        {
+            "at": "2026-01-02T03:04:06.5Z", "event": "override", "policy": "www",
+            "real_server": "10.0.0.3", "action": "drained", "by": "bob", "until": null,
+            "reason": null,
+        },
+        {
+            "at": "2026-01-02T03:04:07Z", "event": "verdict", "policy": "www",
+            "real_server": "10.0.0.2", "from": "up", "to": "down",
+            "reason": "status 503 \u{1b}[2J, expected 200-399",
+        },
+    ]))
+    .unwrap();
+    screen.input(Input::Events(Ok(events)))
 }
 
 #[test]
@@ -279,6 +304,8 @@ fn screens_are_as_written_down() {
         ("collapsed", Screen::new(100, 20).status(&farm()).write("-")),
         ("explain-60", explained(Screen::new(60, 30).status(&farm()))),
         ("explain-160", explained(Screen::new(160, 30).status(&farm()))),
+        ("events-60", happened(Screen::new(60, 24).status(&farm()))),
+        ("events-160", happened(Screen::new(160, 24).status(&farm()))),
         ("help-60", Screen::new(60, 30).status(&farm()).write("?")),
         ("too-small", Screen::new(20, 4).status(&farm())),
     ];

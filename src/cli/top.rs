@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
-use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::event;
 use ratatui::crossterm::terminal::disable_raw_mode;
 use ratatui::layout::Size;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,9 +24,10 @@ use tokio::time::MissedTickBehavior;
 use super::args::Top as Args;
 use super::{Exit, Failure, colour, runtime};
 use crate::control::client;
-use crate::control::explain::{Explanation, Question};
+use crate::control::explain::Explanation;
 use crate::control::status::Status;
-use crate::top::{App, Input, draw};
+use crate::events::Event;
+use crate::top::{App, Ask, Input, draw};
 
 /// So much may wait for a terminal that is slower than what happens; the rest is dropped.
 const MOST_WAITING: usize = 256;
@@ -106,7 +107,7 @@ fn show(
     mut app: App,
     terminal: &mut DefaultTerminal,
     inputs: &Receiver<Input>,
-    ask: &watch::Sender<Option<Question>>,
+    ask: &watch::Sender<Option<Ask>>,
 ) -> io::Result<()> {
     let start = Instant::now();
     while !app.has_ended() {
@@ -123,9 +124,9 @@ fn show(
             app.update(input, start.elapsed());
         }
         ask.send_if_modified(|now| {
-            let question = app.question();
-            let is_other = *now != question;
-            *now = question;
+            let wanted = app.ask();
+            let is_other = *now != wanted;
+            *now = wanted;
             is_other
         });
     }
@@ -134,17 +135,19 @@ fn show(
 
 /// Ends when the terminal does.
 fn keyboard(inputs: &Sender) {
-    while let Ok(event) = event::read() {
-        match event {
-            Event::Key(key) => inputs.send(Input::Key(key)),
-            Event::Resize(width, height) => inputs.send(Input::Resized(Size { width, height })),
+    while let Ok(read) = event::read() {
+        match read {
+            event::Event::Key(key) => inputs.send(Input::Key(key)),
+            event::Event::Resize(width, height) => {
+                inputs.send(Input::Resized(Size { width, height }))
+            }
             _ => {}
         }
     }
 }
 
-/// Asks for the status on time, and for what is to be explained at once and then as often.
-async fn poll(args: &Args, mut asked: watch::Receiver<Option<Question>>, inputs: &Sender) {
+/// Asks for the status on time, and for what else is wanted at once and then as often.
+async fn poll(args: &Args, mut asked: watch::Receiver<Option<Ask>>, inputs: &Sender) {
     let socket = &args.socket.socket;
     let mut ticks = tokio::time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -158,11 +161,18 @@ async fn poll(args: &Args, mut asked: watch::Receiver<Option<Question>>, inputs:
                 return;
             },
         }
-        let question = asked.borrow_and_update().clone();
-        if let Some(question) = question {
-            let answer = client::get::<Explanation>(socket, &question.resource()).await;
-            let answer = answer.map(Box::new).map_err(|error| error.to_string());
-            inputs.send(Input::Explained(question, answer));
+        let wanted = asked.borrow_and_update().clone();
+        match wanted {
+            None => {}
+            Some(Ask::Explanation(question)) => {
+                let answer = client::get::<Explanation>(socket, &question.resource()).await;
+                let answer = answer.map(Box::new).map_err(|error| error.to_string());
+                inputs.send(Input::Explained(question, answer));
+            }
+            Some(Ask::Events) => {
+                let answer = client::get::<Vec<Event>>(socket, "/v1/events").await;
+                inputs.send(Input::Events(answer.map_err(|error| error.to_string())));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::palette::Palette;
 use super::rows::{Row, View, rows};
 use crate::control::explain::{Explanation, Question};
 use crate::control::status::{DestinationStatus, ServiceStatus, Status};
+use crate::events::Event;
 use crate::ipvs::model::{DestinationKey, ServiceKey};
 
 /// What happens.
@@ -23,12 +24,23 @@ pub enum Input {
     Status(Box<Status>),
     /// Why there was none.
     NoAnswer(String),
-    /// The answer to [`App::question`], or why there is none.
+    /// The explanation that [`App::ask`] wants, or why there is none.
     Explained(Question, Result<Box<Explanation>, String>),
+    /// The newest events, the oldest of them first, or why there are none.
+    Events(Result<Vec<Event>, String>),
     /// Time has passed.
     Tick,
     /// Somebody wants it to end.
     End,
+}
+
+/// What to ask the daemon besides its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// To explain a real server.
+    Explanation(Question),
+    /// What happened last.
+    Events,
 }
 
 /// The whole screen as a value.
@@ -48,7 +60,7 @@ pub struct App {
     /// The first line that is shown.
     pub(super) first: usize,
     pub(super) mode: Mode,
-    /// The pane that explains what is selected, if it is open.
+    /// The pane below the list, if it is open.
     pub(super) detail: Option<Detail>,
     /// Whether it has ended.
     pub(super) ended: bool,
@@ -77,12 +89,21 @@ pub(super) enum Mode {
     Help,
 }
 
-/// The pane that explains.
-#[derive(Debug, Default)]
+/// The pane below the list.
+#[derive(Debug)]
 pub(super) struct Detail {
-    pub(super) answer: Option<(Question, Result<Box<Explanation>, String>)>,
+    pub(super) shows: Shown,
     /// Lines scrolled away.
     pub(super) scrolled: usize,
+}
+
+/// What the pane shows.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// Why what is selected is as it is; the answer may be to another question.
+    Explanation(Option<(Question, Result<Box<Explanation>, String>)>),
+    /// What happened last.
+    Events(Option<Result<Vec<Event>, String>>),
 }
 
 /// What is selected, by names that outlive a status.
@@ -120,8 +141,13 @@ impl App {
             Input::Status(status) => self.show(*status),
             Input::NoAnswer(why) => self.trouble = Some(why),
             Input::Explained(question, answer) => {
-                if let Some(detail) = &mut self.detail {
-                    detail.answer = Some((question, answer));
+                if let Some(Detail { shows: Shown::Explanation(known), .. }) = &mut self.detail {
+                    *known = Some((question, answer));
+                }
+            }
+            Input::Events(answer) => {
+                if let Some(Detail { shows: Shown::Events(known), .. }) = &mut self.detail {
+                    *known = Some(answer);
                 }
             }
             Input::Tick => {}
@@ -141,8 +167,15 @@ impl App {
     }
 
     /// What to ask the daemon besides its status.
-    pub fn question(&self) -> Option<Question> {
-        self.detail.as_ref()?;
+    pub fn ask(&self) -> Option<Ask> {
+        match self.detail.as_ref()?.shows {
+            Shown::Explanation(_) => self.question().map(Ask::Explanation),
+            Shown::Events(_) => Some(Ask::Events),
+        }
+    }
+
+    /// What would explain what is selected.
+    pub(super) fn question(&self) -> Option<Question> {
         let (service, destination) = self.current()?;
         let real_server = destination?.real_server.clone()?;
         Some(Question { policy: service.policy.clone(), real_server })

@@ -101,7 +101,8 @@ fn keys(app: &App, frame: &mut Frame<'_>, area: Rect) {
     };
     let place = format!("{}{place}", shown(app));
     let left = room.saturating_sub(width(&place) + 1);
-    let words = ["q quit", "? help", "/ filter", "p problems", "s order", "Enter explain"];
+    let words =
+        ["q quit", "? help", "/ filter", "p problems", "s order", "Enter explain", "e events"];
     let mut text = String::new();
     for word in words {
         let longer = format!("{text}{}{word}", if text.is_empty() { "" } else { "  " });

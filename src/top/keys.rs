@@ -1,23 +1,26 @@
 //! What each key does.
 
+use std::mem::discriminant;
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::app::{App, Detail, Mode};
+use super::app::{App, Detail, Mode, Shown};
 use super::draw::list_height;
 use super::rows::Row;
 
 /// The keys and what they do, for the help.
-pub(super) const HELP: [(&str, &str); 13] = [
+pub(super) const HELP: [(&str, &str); 14] = [
     ("Up Down, k j", "one line"),
-    ("PgUp PgDn, Ctrl-B F", "one page; in the explanation if it is open"),
+    ("PgUp PgDn, Ctrl-B F", "one page; in the explanation or the events if open"),
     ("Home End, g G", "first and last line"),
     ("Enter", "explain the line, and close that again"),
+    ("e", "what happened last, newest first, and close that again"),
     ("Space, Left Right", "collapse and expand a virtual service"),
     ("- +", "collapse and expand all of them"),
     ("/", "filter: words of a service, real server, health or reason"),
     ("p", "only what is not up and in the table as declared"),
     ("s", "order: declared, problems, since (newest first), active"),
-    ("Esc", "close the explanation, then drop the filters"),
+    ("Esc", "close what is open below, then drop the filters"),
     ("Ctrl-L", "draw everything anew"),
     ("?", "this"),
     ("q, Ctrl-C", "end"),
@@ -52,9 +55,8 @@ impl App {
             (_, KeyCode::Down | KeyCode::Char('j')) => self.select(self.selected + 1),
             (_, KeyCode::Home | KeyCode::Char('g')) => self.select(0),
             (_, KeyCode::End | KeyCode::Char('G')) => self.select(self.rows.len()),
-            (_, KeyCode::Enter) => {
-                self.detail = if self.detail.is_none() { Some(Detail::default()) } else { None };
-            }
+            (_, KeyCode::Enter) => self.open(Shown::Explanation(None)),
+            (_, KeyCode::Char('e')) => self.open(Shown::Events(None)),
             (_, KeyCode::Char(' ')) => self.fold(None),
             (_, KeyCode::Left) => self.fold(Some(true)),
             (_, KeyCode::Right) => self.fold(Some(false)),
@@ -78,6 +80,15 @@ impl App {
             }
             _ => {}
         }
+    }
+
+    /// Opens the pane with this, or closes it if it shows that.
+    fn open(&mut self, shows: Shown) {
+        let is_it = |open: &Detail| discriminant(&open.shows) == discriminant(&shows);
+        self.detail = match self.detail.as_ref().is_some_and(is_it) {
+            true => None,
+            false => Some(Detail { shows, scrolled: 0 }),
+        };
     }
 
     fn write(&mut self, control: bool, code: KeyCode) {

@@ -14,5 +14,5 @@ mod palette;
 mod rows;
 mod words;
 
-pub use app::{App, Input};
+pub use app::{App, Ask, Input};
 pub use draw::draw;

@@ -143,6 +143,10 @@ fn shows_the_farm_takes_keys_and_gives_the_terminal_back() {
     top.wait_for(&format!("filter `{two}`"));
     top.press("j\r");
     top.wait_for("asked      every");
+    top.press("e");
+    top.wait("what happened", |text| {
+        text.contains("-- events, newest first") && text.contains("of www: up → down")
+    });
     top.press("q");
     let text = top.ended(0);
     assert_eq!(text.trim(), "", "something was left behind");
