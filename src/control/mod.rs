@@ -11,6 +11,7 @@ mod columns;
 pub mod explain;
 pub mod explain_text;
 pub mod holding;
+pub mod latencies;
 mod moment;
 mod operations;
 pub mod overrides;

@@ -19,6 +19,7 @@ use super::problem::Problem;
 use super::reads::Reads;
 use super::ready;
 use crate::control::explain::{Explanation, Question};
+use crate::control::latencies::latencies as latencies_of;
 use crate::control::overrides::list;
 use crate::control::server::{json, wall};
 
@@ -36,7 +37,7 @@ pub(crate) fn routes(reads: Reads) -> Router {
         .with_state(reads)
 }
 
-fn table() -> [(&'static str, MethodRouter<Reads>); 11] {
+fn table() -> [(&'static str, MethodRouter<Reads>); 12] {
     [
         ("/", get(page)),
         ("/healthz", get(healthz)),
@@ -45,6 +46,7 @@ fn table() -> [(&'static str, MethodRouter<Reads>); 11] {
         ("/v1/status", get(status)),
         ("/v1/explain", get(explain)),
         ("/v1/overrides", get(overrides)),
+        ("/v1/latencies", get(latencies)),
         ("/v1/events", get(events)),
         ("/v1/events/stream", get(stream)),
         ("/v1/openapi.json", get(openapi)),
@@ -108,6 +110,11 @@ async fn explain(
 async fn overrides(State(reads): State<Reads>) -> Result<Response, Problem> {
     let picture = reads.picture().await?;
     json(move || list(&picture.snapshot.overrides, &picture.snapshot.policies, wall())).await
+}
+
+async fn latencies(State(reads): State<Reads>) -> Result<Response, Problem> {
+    let picture = reads.picture().await?;
+    json(move || latencies_of(&picture.snapshot)).await
 }
 
 async fn metrics(State(reads): State<Reads>, headers: HeaderMap) -> Result<Response, Problem> {

@@ -79,6 +79,7 @@ fn every_answer_is_as_described() {
             ("/v1/explain", "/v1/explain?policy=www"),
             ("/v1/explain", "/v1/explain?policy=www&real_server=nobody"),
             ("/v1/overrides", "/v1/overrides"),
+            ("/v1/latencies", "/v1/latencies"),
             ("/v1/openapi.json", "/v1/openapi.json"),
             ("/metrics", "/metrics"),
         ] {

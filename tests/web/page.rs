@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::browser::Browser;
 use crate::http::{get, start};
-use crate::scratch::Scratch;
+use crate::scratch::{DEADLINE, Scratch, VIP, within};
 
 #[test]
 fn it_needs_nothing_from_elsewhere() {
@@ -63,10 +63,21 @@ fn people_see_what_is_wrong_as_it_happens() {
     let scratch = Scratch::with(&backends);
     let (daemon, address) = start(&scratch, &[]);
     daemon.wait_up(3);
+    let is_known = |server: &Value| server["attempts"].as_array().unwrap().len() == 5;
+    let latencies = || get(address, "/v1/latencies").is(200).json().as_array().unwrap().clone();
+    assert!(within(DEADLINE, || latencies().iter().all(is_known)), "{:#?}", latencies());
     browser.open(&format!("http://{address}/"));
     browser.wait("document.querySelectorAll('tr.server').length === 3");
     browser.wait("document.getElementById('state').textContent === 'OK'");
-    browser.wait("document.querySelector('svg.spark polyline')");
+    // The curves begin with what the daemon remembers.
+    let points = "+document.querySelector('svg.spark').getAttribute('aria-label').match(/of (.*) probes/)[1]";
+    browser.wait(&format!("{points} >= 5"));
+    browser.wait("document.querySelectorAll('#events li').length > 5");
+    browser.keys("j");
+    browser.run(
+        "window.held = document.activeElement;
+         getSelection().selectAllChildren(document.querySelector('section h2'));",
+    );
 
     // Without a reload: in words, not by colour alone.
     backends[0].answer(503);
@@ -76,6 +87,14 @@ fn people_see_what_is_wrong_as_it_happens() {
     browser
         .wait("document.getElementById('degraded').innerText.includes('1 of 3 real servers down')");
     browser.wait("document.getElementById('events').innerText.includes('up → down')");
+    // Nobody loses what they have selected, or where they are.
+    assert_eq!(browser.run("return String(getSelection()).trim()"), VIP);
+    assert_eq!(browser.run("return document.activeElement === window.held"), true);
+    // What has been told is shown once, also after the stream was lost.
+    browser.run("getSelection().removeAllRanges(); load_events(); listen();");
+    let all = || get(address, "/v1/events").json().as_array().unwrap().len();
+    let shown = || browser.run("return document.querySelectorAll('#events li').length");
+    assert!(within(DEADLINE, || shown() == all()), "{} of {}", shown(), all());
     browser.wait(&format!("{down}.querySelector('svg.spark circle')"));
     browser.picture("light");
 
