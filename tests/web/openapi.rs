@@ -1,7 +1,11 @@
 //! `docs/openapi.json` holds to the code: every answer is as its schema says. That each route is in
 //! it is tested beside the router.
 
+use std::collections::BTreeSet;
+
 use boon::{Compiler, Schemas};
+use pointsman::events::{Event, FloorState, What};
+use pointsman::health::Health;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
@@ -80,6 +84,7 @@ fn every_answer_is_as_described() {
             ("/v1/explain", "/v1/explain?policy=www&real_server=nobody"),
             ("/v1/overrides", "/v1/overrides"),
             ("/v1/latencies", "/v1/latencies"),
+            ("/v1/events", "/v1/events"),
             ("/v1/openapi.json", "/v1/openapi.json"),
             ("/metrics", "/metrics"),
         ] {
@@ -110,6 +115,83 @@ fn every_answer_is_as_described() {
     scratch.write("www.yaml", "nonsense");
     wait(&ask, "/policies/refused");
     described();
+}
+
+/// One event of each kind, with all that can be null and without.
+#[test]
+fn every_event_is_as_described() {
+    let samples = [
+        What::Started { version: "0.1.0".into(), pid: 7, dry_run: false },
+        What::Stopped { cause: "SIGTERM".into() },
+        What::Transition {
+            policies: vec!["www".into()],
+            address: "192.0.2.1:80".into(),
+            check: "http".into(),
+            from: Health::Unknown,
+            to: Health::Down,
+            reason: "connection refused".into(),
+        },
+        What::Verdict {
+            policy: "www".into(),
+            real_server: "web-1".into(),
+            from: Health::Down,
+            to: Health::Up,
+            reason: None,
+        },
+        What::Flapping {
+            policies: vec!["www".into()],
+            address: "192.0.2.1:80".into(),
+            check: "http".into(),
+            hold_seconds: 60,
+        },
+        What::Change { service: VIP.into(), destination: None, change: "+".into() },
+        What::Repair {
+            service: VIP.into(),
+            destination: Some("192.0.2.1:80".into()),
+            change: "+".into(),
+        },
+        What::Refused { change: "+".into(), changes: 2, reason: "no such scheduler".into() },
+        What::Trouble { reason: "busy".into() },
+        What::TroubleOver,
+        What::Reload { hash: "1f".into(), policies: 1, services: 2, confirmed_by: None },
+        What::ReloadRefused { problems: vec!["www.yaml:1:1: no".into()] },
+        What::ReloadHeld { hash: "1f".into(), removal: "all".into() },
+        What::HeldConfirmed { removal: "all".into() },
+        What::Override {
+            policy: "www".into(),
+            real_server: "web-1".into(),
+            action: "drained".into(),
+            by: "alice".into(),
+            until: Some("2026-01-02T03:04:05Z".into()),
+            reason: None,
+        },
+        What::OverrideEnded {
+            policy: "www".into(),
+            real_server: "web-1".into(),
+            action: "drained".into(),
+            by: None,
+        },
+        What::BlastLimit { lost: 6, addresses: 10 },
+        What::BlastLimitOver { released_by: Some("alice".into()) },
+        What::Floor { policy: "www".into(), state: FloorState::Withdrawn },
+        What::Lost { events: 3 },
+    ];
+    let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+    let schema = json!({ "$ref": "#/components/schemas/Event" });
+    for what in &samples {
+        let event = Event { at: std::time::SystemTime::UNIX_EPOCH, what: what.clone() };
+        let body = serde_json::to_value(&event).unwrap();
+        let checked = validate(&document, &schema, &body);
+        assert!(checked.is_ok(), "{}\n{body:#}", checked.unwrap_err());
+    }
+    // serde knows all kinds, and lists them for one that is none.
+    let error = serde_json::from_value::<What>(json!({ "event": "none" })).unwrap_err().to_string();
+    let kinds: BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
+    let sampled: BTreeSet<&str> = samples.iter().map(What::name).collect();
+    assert_eq!(kinds, sampled, "{error}");
+    let described = document["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
+    let described = described.iter().map(|it| it["properties"]["event"]["const"].as_str().unwrap());
+    assert_eq!(described.collect::<BTreeSet<&str>>(), kinds);
 }
 
 #[track_caller]
