@@ -12,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Extension, Router};
 use serde::Serialize;
 use tokio::net::UnixListener;
@@ -69,11 +69,9 @@ pub struct Control {
 
 /// Serves the socket for ever.
 pub async fn serve(listener: UnixListener, control: Control) {
-    let routes = Router::new()
-        .route("/v1/plan-input", get(plan_input))
-        .route("/v1/overrides", post(operations::order))
-        .route("/v1/held", get(operations::held).post(operations::confirm))
-        .route("/v1/release", post(operations::release))
+    let own = table().into_iter();
+    let routes = own
+        .fold(Router::new(), |router, (path, method)| router.route(path, method))
         .layer(DefaultBodyLimit::max(LARGEST_REQUEST))
         .with_state(control.clone())
         .merge(routes(Reads::fresh(control)));
@@ -92,6 +90,16 @@ pub async fn serve(listener: UnixListener, control: Control) {
             }
         }
     }
+}
+
+/// What is on the socket beside what all readers have.
+pub(crate) fn table() -> [(&'static str, MethodRouter<Control>); 4] {
+    [
+        ("/v1/plan-input", get(plan_input)),
+        ("/v1/overrides", post(operations::order)),
+        ("/v1/held", get(operations::held).post(operations::confirm)),
+        ("/v1/release", post(operations::release)),
+    ]
 }
 
 async fn plan_input(State(control): State<Control>) -> Result<Response, Problem> {

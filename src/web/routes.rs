@@ -192,8 +192,9 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
         let described: BTreeSet<String> =
             document["paths"].as_object().unwrap().keys().cloned().collect();
-        let routes: BTreeSet<String> =
-            table().iter().map(|(path, _)| path.replace("{*", "{")).collect();
+        let socket = crate::control::server::table();
+        let paths = table().map(|(path, _)| path).into_iter().chain(socket.map(|(path, _)| path));
+        let routes: BTreeSet<String> = paths.map(|path| path.replace("{*", "{")).collect();
         assert_eq!(routes, described);
     }
 }

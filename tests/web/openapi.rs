@@ -2,6 +2,8 @@
 //! it is tested beside the router.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 
 use boon::{Compiler, Schemas};
 use pointsman::events::{Event, FloorState, What};
@@ -9,7 +11,7 @@ use pointsman::health::Health;
 use serde_json::{Value, json};
 
 use crate::backend::Backend;
-use crate::http::{Answer, get, request, start};
+use crate::http::{Answer, get, read_answer, request, start};
 use crate::scratch::{DEADLINE, Scratch, VIP, policy, within};
 
 const DOCUMENT: &str = include_str!("../../docs/openapi.json");
@@ -28,7 +30,17 @@ fn validate(document: &Value, schema: &Value, body: &Value) -> Result<(), String
 /// Asserts that the document describes this answer to a GET on this path of it.
 #[track_caller]
 fn holds(document: &Value, path: &str, answer: &Answer) {
-    let responses = &document["paths"][path]["get"]["responses"];
+    described(document, path, "get", answer);
+}
+
+/// Whether an operation is on the control socket alone.
+fn is_order(operation: &Value) -> bool {
+    operation["tags"].as_array().is_some_and(|tags| tags.contains(&"control socket".into()))
+}
+
+#[track_caller]
+fn described(document: &Value, path: &str, method: &str, answer: &Answer) {
+    let responses = &document["paths"][path][method]["responses"];
     let mut response = &responses[answer.status.to_string()];
     if let Some(reference) = response["$ref"].as_str() {
         response = document.pointer(reference.trim_start_matches('#')).unwrap();
@@ -68,7 +80,7 @@ fn every_answer_is_as_described() {
     let (daemon, address) = start(&scratch, &["--listen-token-file", token.to_str().unwrap()]);
     let known = [("Authorization", "Bearer 0123456789abcdef")];
     let ask = |path: &str| request(address, "GET", path, &known);
-    let described = || {
+    let all_hold = || {
         let server = backends[0].address;
         let explain = format!("/v1/explain?policy=www&real_server={server}");
         for (path, asked) in [
@@ -91,12 +103,13 @@ fn every_answer_is_as_described() {
             holds(&document, path, &ask(asked));
         }
     };
-    described();
-    for path in document["paths"].as_object().unwrap().keys() {
+    all_hold();
+    let paths = document["paths"].as_object().unwrap().iter();
+    for (path, _) in paths.filter(|(_, it)| it["get"].is_object() && !is_order(&it["get"])) {
         holds(&document, path, &get(address, &path.replace("{of}", "www")));
     }
     daemon.wait_up(6);
-    described();
+    all_hold();
     // With all that can be null: a failure, an override, a hold, a refusal.
     let servers: Vec<String> = backends.iter().map(|it| it.address.to_string()).collect();
     scratch.order(&["weight", "www", &servers[0], "7", "--for", "1h", "--reason", "why"]).exit(0);
@@ -111,10 +124,77 @@ fn every_answer_is_as_described() {
             .replace(&servers[2..].iter().map(|it| format!("  - {it}\n")).collect::<String>(), ""),
     );
     wait(&ask, "/policies/held");
-    described();
+    all_hold();
     scratch.write("www.yaml", "nonsense");
     wait(&ask, "/policies/refused");
-    described();
+    all_hold();
+}
+
+/// Requests as the document has them are taken, and answered so.
+#[test]
+fn every_order_is_as_described() {
+    let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+    let machine = |last: u8| Backend::on([127, 0, 0, last].into(), 0).unwrap();
+    let backends = [2, 3, 4, 5, 6, 7].map(machine);
+    let scratch = Scratch::with(&backends);
+    let (daemon, _) = start(&scratch, &["--blast-limit", "1"]);
+    daemon.wait_up(6);
+    let name = backends[0].address.to_string();
+    let order = |action: Value| json!({ "policy": "www", "real_server": name, "action": action });
+    let limited = json!({
+        "policy": "www", "real_server": name, "action": { "weight": 7 }, "seconds": 60,
+        "reason": "disk swap", "acts_for": "alice",
+    });
+    let stranger = json!({ "policy": "shop", "real_server": name, "action": "drain" });
+    let endless = json!({ "policy": "www", "real_server": name, "action": "drain", "seconds": 0 });
+    let mut asked = BTreeSet::new();
+    let mut ask = |path: &'static str, method: &'static str, body: &Value, status: u16| {
+        asked.insert((path.to_owned(), method.to_owned()));
+        let operation = &document["paths"][path][method];
+        assert!(is_order(operation), "{method} {path}");
+        if status < 400 && method == "post" {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let checked = validate(&document, schema, body);
+            assert!(checked.is_ok(), "{path}: {}\n{body:#}", checked.unwrap_err());
+        }
+        let answer = on_socket(&scratch, method, path, body).is(status);
+        described(&document, path, method, &answer);
+        answer.json()
+    };
+    for action in [json!("drain"), json!("disable"), json!({ "weight": 0 }), json!(null)] {
+        ask("/v1/overrides", "post", &order(action), 200);
+    }
+    ask("/v1/overrides", "post", &limited, 200);
+    ask("/v1/overrides", "post", &stranger, 404);
+    ask("/v1/overrides", "post", &endless, 400);
+    ask("/v1/plan-input", "get", &Value::Null, 200);
+    ask("/v1/held", "get", &Value::Null, 409);
+    ask("/v1/held", "post", &json!({ "hash": "1f" }), 409);
+    ask("/v1/release", "post", &json!({}), 200);
+    ask("/v1/release", "post", &json!(7), 400);
+    backends[..2].iter().for_each(|it| it.answer(500));
+    daemon.wait("an alarm", |status| status["alarm"]["held"] == 2);
+    assert_eq!(ask("/v1/release", "post", &json!({ "acts_for": null }), 200)["held"], 2);
+    scratch.write("www.yaml", &policy(VIP, &backends[4..], 80));
+    daemon.wait("a reload that is held", |status| status["policies"]["held"].is_object());
+    let held = ask("/v1/held", "get", &Value::Null, 200);
+    ask("/v1/held", "post", &json!({ "hash": held["hash"] }), 200);
+    let paths = document["paths"].as_object().unwrap().iter();
+    let orders = paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().iter().filter(|(_, it)| is_order(it));
+        methods.map(|(method, _)| (path.clone(), method.clone()))
+    });
+    assert_eq!(orders.collect::<BTreeSet<_>>(), asked, "described, and not asked here");
+}
+
+fn on_socket(scratch: &Scratch, method: &str, path: &str, body: &Value) -> Answer {
+    let mut stream = UnixStream::connect(scratch.socket()).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (method, body) = (method.to_uppercase(), body.to_string());
+    let length = body.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+        .unwrap();
+    read_answer(&mut stream)
 }
 
 /// One event of each kind, with all that can be null and without.
@@ -189,8 +269,8 @@ fn every_event_is_as_described() {
     let kinds: BTreeSet<&str> = error.split('`').skip(3).step_by(2).collect();
     let sampled: BTreeSet<&str> = samples.iter().map(What::name).collect();
     assert_eq!(kinds, sampled, "{error}");
-    let described = document["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
-    let described = described.iter().map(|it| it["properties"]["event"]["const"].as_str().unwrap());
+    let all = document["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
+    let described = all.iter().map(|it| it["properties"]["event"]["const"].as_str().unwrap());
     assert_eq!(described.collect::<BTreeSet<&str>>(), kinds);
 }
 
