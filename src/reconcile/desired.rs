@@ -94,6 +94,13 @@ pub struct WeightParts {
     pub overridden: Option<u32>,
 }
 
+impl WeightParts {
+    /// The weight at the end of a ramp.
+    pub(super) fn full(&self) -> u32 {
+        self.advised.map_or(self.configured, |advised| advised.of(self.configured))
+    }
+}
+
 /// When, and how fresh the observed table is.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment<'t> {
@@ -364,7 +371,7 @@ impl Pass<'_> {
             return DesiredDestination { config: in_weight(*weight), why, weight: parts };
         }
         parts.advised = decision.advised;
-        let full = decision.advised.map_or(configured, |advised| advised.of(configured));
+        let full = parts.full();
         let mut weight = full;
         if let Some(since) = decision.up_since
             && let Some(step) = ramp::step(self.elapsed(since), slow_start)

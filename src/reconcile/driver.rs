@@ -18,6 +18,7 @@ use super::apply::{Applied, Failure, apply, believed};
 use super::desired::{Desired, Moment, desired};
 use super::ownership::Owned;
 use super::plan::{Plan, mark_repairs, plan};
+use super::ramp::is_within_ramp;
 use super::standing::{Clocks, Recorded, Standing};
 use super::view::HealthView;
 use crate::events::{Journal, What};
@@ -368,7 +369,7 @@ impl Driver {
         let recorded = claimed.and_then(|()| self.record(settled));
         self.surprised = applied.surprises > 0;
         self.account(&plan, &applied);
-        tell_done(&self.journal, &plan, &applied);
+        tell_done(&self.journal, &plan, &applied, &self.report.desired);
         self.report.plan = Arc::new(plan);
         recorded
     }
@@ -427,8 +428,9 @@ impl Driver {
     }
 }
 
-/// One line and one event per change that was made, in the words of the plan.
-fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied) {
+/// One line and one event per change that was made, in the words of the plan. Of a ramp its
+/// beginning and its end.
+fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied, desired: &Desired) {
     let mut undone = applied.undone.iter().peekable();
     for (index, step) in plan.steps.iter().enumerate() {
         if undone.next_if_eq(&&index).is_some() {
@@ -440,7 +442,7 @@ fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied) {
         if step.repair {
             warn!(service, destination, "drift repaired: {change}");
             journal.tell(What::Repair { service, destination, change });
-        } else if step.change.service().is_private() {
+        } else if step.change.service().is_private() || is_within_ramp(step, desired) {
             debug!(service, destination, "{change}");
         } else {
             info!(service, destination, "{change}");

@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+use super::desired::Desired;
+use super::plan::{self, Before};
+use crate::ipvs::model::{Change, DestinationConfig};
+
 /// Steps of a ramp.
 pub const STEPS: u32 = 20;
 
@@ -32,6 +36,20 @@ pub fn step(elapsed: Duration, length: Duration) -> Option<Step> {
     let done = elapsed.as_nanos() * u128::from(STEPS) / nanos(length);
     let share = u32::try_from(done).unwrap_or(STEPS).saturating_add(1);
     (share < STEPS).then(|| Step { share, until: length * share / STEPS })
+}
+
+/// Whether a change does no more than raise a weight on its ramp: neither its beginning nor its end.
+pub fn is_within_ramp(step: &plan::Step, desired: &Desired) -> bool {
+    let (Change::SetDestination(service, key, after), Some(Before::Destination(before))) =
+        (&step.change, &step.before)
+    else {
+        return false;
+    };
+    let desired = desired.services.get(service).and_then(|it| it.destinations.get(key));
+    let parts = desired.and_then(|it| it.weight.as_deref());
+    parts.is_some_and(|parts| parts.ramp_percent.is_some() && after.weight < parts.full())
+        && (1..after.weight).contains(&before.weight)
+        && DestinationConfig { weight: after.weight, ..*before } == *after
 }
 
 #[cfg(test)]

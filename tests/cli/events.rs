@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{DEADLINE, Finished, Scratch, finish, pointsman, within};
+use crate::scratch::{DEADLINE, Finished, Scratch, VIP, finish, pointsman, policy, within};
 
 fn command(scratch: &Scratch, args: &[&str]) -> Command {
     let mut command = pointsman(&["events", "--ipvs", "memory"]);
@@ -21,6 +21,28 @@ fn command(scratch: &Scratch, args: &[&str]) -> Command {
 fn events(scratch: &Scratch) -> Vec<Value> {
     let Finished { stdout, .. } = finish(command(scratch, &["--output", "json"])).exit(0);
     stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A ramp of twenty steps is two events, and so is one of two steps.
+#[test]
+fn a_slow_start_is_told_at_its_beginning_and_its_end() {
+    for weight in [80, 2] {
+        let backends = [Backend::start(), Backend::start()];
+        let scratch = Scratch::new();
+        scratch.write("www.yaml", &(policy(VIP, &backends, weight) + "slow_start: 1s\n"));
+        let daemon = Daemon::start(&scratch);
+        daemon.wait("both with their whole weight", |status| {
+            let destinations = status["services"][0]["destinations"].as_array().unwrap();
+            destinations.iter().all(|it| it["weight_kernel"] == weight)
+        });
+        daemon.stop();
+        let server = backends[0].address.to_string();
+        let told = events(&scratch).into_iter().filter(|it| it["destination"] == server);
+        let told: Vec<String> = told.map(|it| it["change"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("+ ") && told[0].contains("slow start, "), "{told:?}");
+        assert!(told[1].contains(&format!(" → {weight}; ")), "{told:?}");
+    }
 }
 
 #[test]
