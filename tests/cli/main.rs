@@ -14,6 +14,7 @@ mod explain;
 mod export;
 mod held;
 mod hostile;
+mod mail;
 mod overrides;
 mod plan;
 mod privileges;
