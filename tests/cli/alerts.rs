@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{DEADLINE, Scratch, finish, pointsman, within};
+use crate::scratch::{DEADLINE, Scratch, finish, pointsman, policy, within};
 use crate::tls_backend::{TlsBackend, tls_policy};
 
 /// A server that takes what it is told, until the test ends.
@@ -425,5 +425,82 @@ fn a_service_that_an_operator_emptied_is_told() {
         office.scratch.order(&["enable", "www", &name]).exit(0);
         assert!(web.wait(2 * index + 2).contains(r#""status":"resolved""#), "{order:?}");
     }
+    daemon.stop();
+}
+
+/// A receiver of everything at once, with settings more.
+fn chat(name: &str, web: &Post, more: &str) -> String {
+    format!(
+        "  - {{ name: {name}, webhook: {{ url: 'http://{}/' }}, wait: 0s, interval: 0s{more} }}\n",
+        web.address
+    )
+}
+
+/// What a webhook was told so far, one line a problem: `status kind policy`.
+fn told(web: &Post) -> Vec<String> {
+    let requests = web.taken.lock().unwrap().clone();
+    let problems = requests.iter().flat_map(|request| {
+        let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+        body["problems"].as_array().unwrap().clone()
+    });
+    let word = |of: &Value| of.as_str().unwrap_or("-").to_owned();
+    let line = |it: Value| [&it["status"], &it["kind"], &it["policy"]].map(word).join(" ");
+    problems.map(line).collect()
+}
+
+#[test]
+fn routes_tell_each_receiver_what_is_its_own() {
+    let (www, shop) = ([Backend::start(), Backend::start()], [Backend::start(), Backend::start()]);
+    let (all, shops, reloads) = (Post::web(), Post::web(), Post::web());
+    let routes = "routes:
+  - { to: [all] }
+  - { policies: [shop-*], kinds: [down], to: [shops] }
+  - { kinds: [reload], to: [reloads] }
+";
+    let receivers =
+        chat("all", &all, "") + &chat("shops", &shops, "") + &chat("reloads", &reloads, "");
+    let office = Office::new(&www, &(receivers + routes));
+    office.scratch.write("shop-1.yaml", &policy("tcp://192.0.2.11:80", &shop, 80));
+    let daemon = office.daemon();
+    daemon.wait_up(4);
+    www[0].answer(503);
+    all.wait(1);
+    shop[0].answer(503);
+    shops.wait(1);
+    all.wait(2);
+    office.scratch.write("bad.yaml", "nonsense");
+    reloads.wait(1);
+    all.wait(3);
+    // The last thing that all are told of, so that nothing is on its way to the others.
+    shop[0].answer(200);
+    shops.wait(2);
+    all.wait(4);
+    let down = ["firing down www", "firing down shop-1", "firing reload -", "resolved down shop-1"];
+    assert_eq!(told(&all), down);
+    assert_eq!(told(&shops), ["firing down shop-1", "resolved down shop-1"]);
+    assert_eq!(told(&reloads), ["firing reload -"]);
+    daemon.stop();
+}
+
+#[test]
+fn a_receiver_is_told_no_more_often_than_it_takes() {
+    let backends = [Backend::start(), Backend::start()];
+    let (all, few) = (Post::web(), Post::web());
+    let receivers = chat("all", &all, "") + &chat("few", &few, ", per_hour: 2");
+    let office = Office::new(&backends, &receivers);
+    let daemon = office.daemon();
+    daemon.wait_up(2);
+    for round in 0..2 {
+        backends[0].answer(503);
+        all.wait(2 * round + 1);
+        backends[0].answer(200);
+        all.wait(2 * round + 2);
+    }
+    few.wait(2);
+    assert_eq!(told(&few), ["firing down www", "resolved down www"]);
+    assert_eq!(told(&all).len(), 4);
+    // It is held back, which is no failure.
+    let status = daemon.status().unwrap();
+    assert_eq!(status["alerts_undelivered"], Value::Array(Vec::new()), "{status:#}");
     daemon.stop();
 }
