@@ -2,9 +2,11 @@
 //! services that are theirs are theirs, however odd; a service of ours that left the policies while
 //! nobody ran is removed.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::clock::{PATIENCE, SLACK, now};
+use crate::clock::{PATIENCE, SLACK, now, until};
 use crate::daemon::{Daemon, Policies, policy, status};
 use crate::observer::{Lines, direct};
 use crate::site::{Site, VIP1};
@@ -12,6 +14,8 @@ use crate::site::{Site, VIP1};
 const HTTP: &str = "tcp://202.96.128.166:80";
 const HTTPS: &str = "tcp://202.96.128.166:443";
 const RESYNC: Duration = Duration::from_secs(1);
+const ALERTS: &str = "/tmp/alerts.yaml";
+const TOLD: &str = "/tmp/told";
 
 /// What an operator might have there besides, by `ipvsadm`.
 const FOREIGN: [&str; 6] = [
@@ -46,7 +50,14 @@ pub(crate) fn drift_is_repaired() {
     let all = site.addresses();
     let text = policy(&[HTTP, HTTPS], "forwarding: direct\nweight: 80", &all, 80);
     let policies = Policies::new("www.yaml", &text);
-    let daemon = Daemon::start(&policies, &["--resync", "1s"]);
+    fs::write(TOLD, "").unwrap();
+    fs::set_permissions(TOLD, fs::Permissions::from_mode(0o666)).unwrap();
+    let alerts = format!(
+        "receivers:\n  - {{ name: admin, wait: 0s, interval: 0s, command: [/bin/sh, -c, 'cat >> {TOLD}'] }}\n\
+         routes:\n  - {{ kinds: [drift], policies: [www], to: [admin] }}\n"
+    );
+    fs::write(ALERTS, alerts).unwrap();
+    let daemon = Daemon::start(&policies, &["--resync", "1s", "--alerts", ALERTS]);
     let ours = direct(&[HTTP, HTTPS], 80, &all);
     let everything: Lines = ours.union(&foreign).cloned().collect();
     site.table.until_exactly("all in", PATIENCE, &everything);
@@ -73,6 +84,19 @@ pub(crate) fn drift_is_repaired() {
     for deed in FOREIGN {
         site.by_hand(deed);
     }
+
+    // Who is told of drift hears of each, and of nothing else.
+    let told = || fs::read_to_string(TOLD).unwrap();
+    for (change, at) in [
+        ("+", "tcp://202.96.128.166:80 192.168.16.232:80: "),
+        ("~", "tcp://202.96.128.166:443 192.168.16.234:443: weight 0 → 80"),
+        ("-", "tcp://202.96.128.166:80 192.168.16.77:80: "),
+        ("+", "tcp://202.96.128.166:443: "),
+    ] {
+        let line = format!("somebody else changed the table; repaired: {change} {at}");
+        until(&line, PATIENCE, || told().contains(&line).then_some(()));
+    }
+    assert!(!told().contains(" is down"), "{}", told());
 
     let log = daemon.log();
     let logged = log.iter().filter(|line| line.message.starts_with("drift repaired: "));
