@@ -2,8 +2,10 @@
 //! request fails by it, and no word brings in who is down.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -13,7 +15,7 @@ use pointsman::ipvs::netns::enter_netns;
 use crate::clock::{PATIENCE, now, until};
 use crate::daemon::{Daemon, Policies, policy, state, until_status};
 use crate::observer::{Lines, services};
-use crate::server::{Mode, RealServer};
+use crate::server::{ALIVE, Mode, RealServer};
 use crate::site::{Site, VIP1};
 
 const KEY: [&str; 1] = ["tcp://202.96.128.166:80"];
@@ -122,7 +124,7 @@ pub(crate) fn counts_after_a_restart() {
     let advised = table(&all[1..], &[25, 100, 100]);
     site.table.until_exactly("as they want it", PATIENCE, &advised);
     until("it is on record", PATIENCE, || {
-        let record = std::fs::read_to_string(Path::new(&state()).join("health@director.json"));
+        let record = fs::read_to_string(Path::new(&state()).join("health@director.json"));
         record.is_ok_and(|text| text.contains("\"maint\"") && text.contains("25")).then_some(())
     });
     agents[..2].iter().for_each(|agent| agent.say(""));
@@ -152,5 +154,52 @@ pub(crate) fn counts_after_a_restart() {
     agents[0].say("ready");
     let back = table(&all, &[100, 25, 100, 100]);
     site.table.until_exactly("it is ready again", PATIENCE, &back);
+    drop(daemon);
+}
+
+/// One asks by a header, another one by a file on the director, a third one through a program there.
+pub(crate) fn by_header_file_and_program() {
+    let site = Site::new();
+    let all = site.addresses();
+    site.servers.iter().for_each(|server| server.want("100%"));
+    fs::write("/tmp/want", "#!/bin/sh\n[ ${POINTSMAN_ADDRESS##*.} = 235 ] && exit 52\nexit 0\n")
+        .unwrap();
+    fs::set_permissions("/tmp/want", fs::Permissions::from_mode(0o755)).unwrap();
+    let text = policy(&KEY, "forwarding: direct\nweight: 100", &all, 80)
+        .replace("scheduler: rr", "scheduler: wrr")
+        .replace(
+            &format!("path: {ALIVE}"),
+            &format!("path: {ALIVE}, weight_from: {{ header: X-Weight }}"),
+        )
+        + "  - file: { path: \"/tmp/{address}.state\" }\n    interval: 300ms\n    timeout: 200ms\n"
+        + "  - exec: { command: [/tmp/want], weight_from: exit_status }\n    interval: 2s\n    timeout: 1900ms\n";
+    let policies = Policies::new("www.yaml", &text);
+    let daemon = Daemon::start(&policies, &[]);
+    let table = |weights: [u32; 4]| -> Lines {
+        let row = |(address, weight): (&&str, u32)| format!("{address}:80 weight {weight} direct");
+        services(&KEY, "wrr", &all.iter().zip(weights).map(row).collect::<Vec<_>>())
+    };
+    site.table.until_exactly("the program has its way", PATIENCE, &table([100, 100, 100, 50]));
+    let traffic = site.traffic(&[&format!("{VIP1}:80")]);
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+    site.servers[0].want("20%");
+    site.table.until_exactly("a header asks for less", PATIENCE, &table([20, 100, 100, 50]));
+    fs::write(format!("/tmp/{}.state", all[1]), "drain").unwrap();
+    let drained = table([20, 0, 100, 50]);
+    let since = site.table.until_exactly("a file asks for nothing", PATIENCE, &drained);
+    traffic.carry_on(340);
+    let until = now();
+    fs::remove_file(format!("/tmp/{}.state", all[1])).unwrap();
+    site.table.until_exactly("the file is gone", PATIENCE, &table([20, 100, 100, 50]));
+    traffic.hears(&["rs233"]);
+    let requests = traffic.stop();
+    site.assert_none_failed(&requests, |_| false);
+    let heard = |name: &str| {
+        let between = requests.0.iter().filter(|it| it.begun > since && it.ended < until);
+        between.filter(|it| it.answer.as_deref() == Ok(name)).count()
+    };
+    let heard = ["rs232", "rs233", "rs234", "rs235"].map(heard);
+    assert_eq!(heard[1], 0, "{heard:?}");
+    assert!(heard[0] > 0 && heard[0] * 2 < heard[3] && heard[3] < heard[2], "{heard:?}");
     drop(daemon);
 }

@@ -76,6 +76,7 @@ in_guests! {
     known_down_over_a_restart: held::known_down;
     weights_from_the_servers: advice::weights_from_the_servers;
     advice_over_a_restart: advice::counts_after_a_restart;
+    weights_from_header_file_and_program: advice::by_header_file_and_program;
     flapping_under_load: flapping::is_held_down;
     overrides_under_load: overrides::by_an_operator;
     half_a_file_under_load: cut::cut_in_half;

@@ -68,6 +68,8 @@ struct Book {
     name: String,
     listening: AtomicUsize,
     probes: Mutex<Vec<Probe>>,
+    /// What a header of its answers asks for.
+    wants: Mutex<&'static str>,
     peers: Mutex<BTreeSet<SocketAddr>>,
 }
 
@@ -109,6 +111,11 @@ impl RealServer {
 
     pub(crate) fn name(&self) -> &str {
         &self.book.name
+    }
+
+    /// Asks for this weight in a header from now on.
+    pub(crate) fn want(&self, weight: &'static str) {
+        *self.book.wants.lock().unwrap() = weight;
     }
 
     /// The probes it has answered since.
@@ -183,8 +190,12 @@ async fn respond(stream: &mut TcpStream, mode: Mode, book: &Book) -> std::io::Re
     }
     let status = if mode == Mode::Unavailable { "503 Down" } else { "200 OK" };
     let length = book.name.len();
+    let wants = match *book.wants.lock().unwrap() {
+        "" => String::new(),
+        weight => format!("X-Weight: {weight}\r\n"),
+    };
     let response = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{}",
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{wants}Connection: close\r\n\r\n{}",
         book.name
     );
     if head.contains(ALIVE) {
