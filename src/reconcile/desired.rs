@@ -298,10 +298,11 @@ impl Pass<'_> {
         let doubted = settling.contradicts(decision, found).then(|| decision.until_confirmed());
         let decision = doubted.as_ref().unwrap_or(decision);
         let quiesced = DestinationConfig { weight: 0, ..declared.config };
+        let rises_since = self.rises_since(settling.service, key, decision);
         match &decision.fitness {
             Fitness::Fit if !settling.awaits(decision, found.as_ref()) => {
-                let slow_start = settling.service.slow_start;
-                let desired = self.weigh(declared, decision, slow_start, found.as_ref());
+                let ramp = (rises_since, settling.service.slow_start);
+                let desired = self.weigh(declared, decision, ramp, found.as_ref());
                 let is_asked_for = desired.config.weight == 0 && declared.config.weight > 0;
                 if is_asked_for && settling.refuses_weight_0() {
                     settling.absent.insert(key, desired.why);
@@ -321,8 +322,8 @@ impl Pass<'_> {
                         settling.put(key, DestinationConfig { weight, ..declared.config }, why);
                     }
                     Some(found) => {
-                        let slow_start = settling.service.slow_start;
-                        let weighed = self.weigh(declared, decision, slow_start, Some(&found));
+                        let ramp = (rises_since, settling.service.slow_start);
+                        let weighed = self.weigh(declared, decision, ramp, Some(&found));
                         settling.present.push((key, DesiredDestination { why, ..weighed }));
                     }
                 }
@@ -351,6 +352,27 @@ impl Pass<'_> {
         }
     }
 
+    /// When the ramp of one that is up began: it came up, or it is back although it was up.
+    fn rises_since(
+        &mut self,
+        service: &VirtualService,
+        key: DestinationKey,
+        decision: &Decision,
+    ) -> Option<Instant> {
+        let id = (service.key, key);
+        if service.slow_start.is_zero() {
+            return decision.up_since;
+        }
+        if decision.is_kept_out() {
+            self.next.returning.insert(id, None);
+            return None;
+        }
+        let back = self.before.returning.get(&id).map(|back| back.unwrap_or(self.moment.now));
+        let back = back.filter(|back| self.elapsed(*back) < service.slow_start);
+        self.next.returning.extend(back.map(|back| (id, Some(back))));
+        decision.up_since.map(|since| back.map_or(since, |back| since.max(back)))
+    }
+
     /// The weight of a destination that is in. A ramp never lowers what the table has: one that
     /// took part all the time, while we were away or while the floor kept it, goes on. And who was
     /// on a ramp stays there while it is in for another reason than that it is up.
@@ -358,7 +380,7 @@ impl Pass<'_> {
         &mut self,
         declared: &DeclaredDestination,
         decision: &Decision,
-        slow_start: Duration,
+        (rises_since, slow_start): (Option<Instant>, Duration),
         found: Option<&Destination>,
     ) -> DesiredDestination {
         let configured = declared.config.weight;
@@ -373,7 +395,7 @@ impl Pass<'_> {
         parts.advised = decision.advised;
         let full = parts.full();
         let mut weight = full;
-        if let Some(since) = decision.up_since
+        if let Some(since) = rises_since
             && let Some(step) = ramp::step(self.elapsed(since), slow_start)
         {
             let has = found.map_or(0, |found| found.config.weight);

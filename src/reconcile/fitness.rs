@@ -202,6 +202,12 @@ impl Decision {
         Self { fitness: Fitness::Undecided, why: Why::Unconfirmed, up_since: None, ..self.clone() }
     }
 
+    /// Whether it is out, or takes nothing, only because somebody wants that.
+    pub(crate) fn is_kept_out(&self) -> bool {
+        !matches!(self.fitness, Fitness::Fit | Fitness::Undecided)
+            && matches!(self.why, Why::Overridden(_) | Why::Advised(_))
+    }
+
     fn keep(&mut self) {
         if let Why::Down(reason) = &self.why {
             self.why = Why::Kept(reason.clone());

@@ -26,6 +26,9 @@ pub struct Standing {
     pub withdrawn: BTreeSet<String>,
     /// Destinations that drain, and since when.
     pub draining: BTreeMap<(ServiceKey, DestinationKey), Instant>,
+    /// Under slow start, destinations that an operator or their own word keeps out (`None`), and
+    /// since when those are back that it has kept out.
+    pub returning: BTreeMap<(ServiceKey, DestinationKey), Option<Instant>>,
 }
 
 /// The same with times that mean something to another process.
@@ -33,6 +36,16 @@ pub struct Standing {
 pub struct Recorded {
     withdrawn: BTreeSet<String>,
     draining: Vec<RecordedDrain>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    returning: Vec<RecordedReturn>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedReturn {
+    service: ServiceKey,
+    destination: DestinationKey,
+    /// Seconds since 1970; `None`: it is still out.
+    since: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +78,12 @@ impl Standing {
             destination: *destination,
             since: seconds(*since),
         });
-        Recorded { withdrawn: self.withdrawn.clone(), draining: draining.collect() }
+        let returning = self.returning.iter().map(|((service, destination), since)| {
+            let (service, destination, since) = (*service, *destination, since.map(seconds));
+            RecordedReturn { service, destination, since }
+        });
+        let (draining, returning) = (draining.collect(), returning.collect());
+        Recorded { withdrawn: self.withdrawn.clone(), draining, returning }
     }
 
     /// As it was written down; a time to come, by a clock that was set back, is now.
@@ -79,12 +97,19 @@ impl Standing {
             .draining
             .iter()
             .map(|drain| ((drain.service, drain.destination), instant(drain.since)));
-        Self { draining: draining.collect(), withdrawn: recorded.withdrawn }
+        let returning = recorded
+            .returning
+            .iter()
+            .map(|one| ((one.service, one.destination), one.since.map(instant)));
+        let (draining, returning) = (draining.collect(), returning.collect());
+        Self { draining, returning, withdrawn: recorded.withdrawn }
     }
 
-    /// Whether the same things drain and are withdrawn.
+    /// Whether the same things drain, are withdrawn and return.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.withdrawn == other.withdrawn && self.draining.keys().eq(other.draining.keys())
+        self.withdrawn == other.withdrawn
+            && self.draining.keys().eq(other.draining.keys())
+            && self.returning == other.returning
     }
 }
 
@@ -100,7 +125,8 @@ mod tests {
 
     fn draining(since: Instant) -> Standing {
         let id = ("tcp://192.0.2.1:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
-        Standing { withdrawn: ["www".to_owned()].into(), draining: [(id, since)].into() }
+        let returning = [(id, None), ((id.0, "10.0.0.2:80".parse().unwrap()), Some(since))].into();
+        Standing { withdrawn: ["www".to_owned()].into(), draining: [(id, since)].into(), returning }
     }
 
     #[test]

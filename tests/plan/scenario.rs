@@ -11,7 +11,8 @@
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
 //! * `unadvised` with `ADDRESS`: it may advise and has had no turn yet;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
-//! * `standing` with `withdrawn POLICY` and `draining SERVICE DESTINATION AGO`;
+//! * `standing` with `withdrawn POLICY`, `draining SERVICE DESTINATION AGO`, `kept-out SERVICE
+//!   DESTINATION` and `back SERVICE DESTINATION AGO`;
 //! * `guarded`: the guard at the start holds what no policy declares;
 //! * `blast` with the addresses that the blast-radius limit holds as `ADDRESS up|unknown`.
 
@@ -194,6 +195,13 @@ impl Scenario {
         match words.as_slice() {
             ["withdrawn", policy] => {
                 self.standing.withdrawn.insert((*policy).to_owned());
+            }
+            ["kept-out", service, destination] => {
+                self.standing.returning.insert((parse(service), parse(destination)), None);
+            }
+            ["back", service, destination, ago] => {
+                let since = self.now.checked_sub(humantime::parse_duration(ago).unwrap());
+                self.standing.returning.insert((parse(service), parse(destination)), since);
             }
             ["draining", service, destination, ago] => {
                 let since = self.now - humantime::parse_duration(ago).unwrap();

@@ -29,12 +29,16 @@ fn weights(table: &SharedTable) -> [Option<u32>; 3] {
 const ADVISED: [Option<u32>; 3] = [None, Some(0), Some(20)];
 const DECLARED: [Option<u32>; 3] = [Some(80); 3];
 
+async fn all_but_one(table: &SharedTable) {
+    until("all but one in", || table.weights().values().flatten().count() == 22).await;
+}
+
 /// All are in, and as they want it.
 async fn start(place: &Place, world: &World, table: &SharedTable) -> Remembering {
     speak(world);
     let director = place.start(&advised_farm(), world, table, Duration::ZERO);
-    let is_in = || table.weights().values().flatten().count() == 22 && weights(table) == ADVISED;
-    until("as advised", is_in).await;
+    all_but_one(table).await;
+    until("as advised", || weights(table) == ADVISED).await;
     sleep(Duration::from_secs(60)).await;
     assert_eq!(weights(table), ADVISED);
     director
@@ -106,5 +110,28 @@ async fn what_was_advised_counts_while_the_director_is_ill() {
     fall_silent(&world);
     let expired = until("declared weights", || weights(&table) == DECLARED).await;
     assert!(expired <= Duration::from_secs(5), "{expired:?}");
+    director.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_maintenance_is_a_slow_start() {
+    let (world, table, place) = (World::default(), SharedTable::default(), Place::new(None));
+    let yaml = advised_farm() + "slow_start: 40s\n";
+    speak(&world);
+    let director = place.start(&yaml, &world, &table, Duration::ZERO);
+    all_but_one(&table).await;
+    until("as advised", || weights(&table) == ADVISED).await;
+    sleep(Duration::from_secs(60)).await;
+    for (address, _) in SAID {
+        world.agents.lock().unwrap().insert(address.parse().unwrap(), "ready 100%");
+    }
+    until("all in", || table.everywhere("10.0.0.1")).await;
+    assert_eq!(weights(&table)[0], Some(4));
+    sleep(Duration::from_secs(20)).await;
+    let half = weights(&table);
+    assert!(half[..2].iter().all(|weight| (36..=48).contains(&weight.unwrap())), "{half:?}");
+    assert_eq!(half[2], Some(80), "it was never out");
+    let rest = until("declared weights", || weights(&table) == DECLARED).await;
+    assert!((15..=25).contains(&rest.as_secs()), "{rest:?}");
     director.kill().await;
 }
