@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::policy::model::{PolicySet, RealServer, TargetId};
 use crate::probe::advice::Advice;
-use crate::probe::target::Target;
 
 use super::overrides::Overrides;
 
@@ -84,16 +83,6 @@ impl HealthView {
     /// Verdicts on the targets of a set, without overrides or an alarm.
     pub fn new(policies: Arc<PolicySet>, verdicts: Vec<Verdict>) -> Self {
         Self { policies, verdicts, overrides: Arc::default(), alarm: None }
-    }
-
-    /// A view in which nobody was asked yet.
-    pub fn unasked(policies: Arc<PolicySet>) -> Self {
-        let verdict = |target: &Target| Verdict {
-            unadvised: target.check.kind.advises(),
-            ..Verdict::default()
-        };
-        let verdicts = policies.targets.iter().map(verdict).collect();
-        Self::new(policies, verdicts)
     }
 
     /// A view in which every target has the same health.

@@ -45,8 +45,6 @@ impl Place {
         later: Duration,
     ) -> Remembering {
         let (policies, sets) = watch::channel(Arc::new(parse(yaml)));
-        let first = HealthView::unasked(Arc::clone(&sets.borrow()));
-        let (views_in, views) = watch::channel(Arc::new(first));
         let (queries, queries_out) = mpsc::channel(1);
         let (_, refreshes) = mpsc::channel(1);
         let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
@@ -55,8 +53,10 @@ impl Place {
         let recalled = Recalled::of(record.load().unwrap_or_default(), clocks);
         let driver =
             Driver::new(Box::new(table.clone()), None, Default::default(), Duration::from_secs(30));
-        let engine =
+        let mut engine =
             Engine::new(Limits::for_sockets(100), 1).limited(self.limit).remembering(recalled);
+        engine.set_policies(Arc::clone(&sets.borrow()), clocks.now);
+        let (views_in, views) = watch::channel(Arc::new(engine.view()));
         let (end, ends) = oneshot::channel();
         let keeper = Keeper::new(record, queries.clone(), views_in.subscribe());
         let runner = Runner::new(engine, Arc::new(world.clone()));

@@ -25,7 +25,6 @@ use pointsman::probe::runner::Runner;
 use pointsman::probe::target::Target;
 use pointsman::reconcile::driver::{Driver, Report};
 use pointsman::reconcile::ownership::OWNED;
-use pointsman::reconcile::view::HealthView;
 use pointsman::record::{Record, Scope};
 use pointsman::tuning::Tuning;
 use rand::rngs::StdRng;
@@ -189,8 +188,10 @@ impl Director {
 
     fn start_in(state: tempfile::TempDir, yaml: &str, world: &World, table: &SharedTable) -> Self {
         let (policies, sets) = watch::channel(Arc::new(parse(yaml)));
-        let first = HealthView::unasked(Arc::clone(&sets.borrow()));
-        let (views_in, views) = watch::channel(Arc::new(first));
+        // As the daemon has it: the first pass knows who has to be asked first.
+        let mut engine = Engine::new(Limits::for_sockets(100), 1);
+        engine.set_policies(Arc::clone(&sets.borrow()), Instant::now().into_std());
+        let (views_in, views) = watch::channel(Arc::new(engine.view()));
         let (queries, queries_out) = mpsc::channel(1);
         let (_, refreshes) = mpsc::channel(1);
         let (reports_in, reports) = watch::channel(Arc::new(Report::default()));
@@ -198,7 +199,6 @@ impl Director {
         let owned = store.load().unwrap();
         let driver =
             Driver::new(Box::new(table.clone()), Some(store), owned, Duration::from_secs(30));
-        let engine = Engine::new(Limits::for_sockets(100), 1);
         let blast_limit = BlastLimit { most: None, ..BlastLimit::default() };
         let resync = Duration::from_secs(30);
         let (tunings, tuned) = watch::channel(Tuning { resync, guard: Guard::Off, blast_limit });
