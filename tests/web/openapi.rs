@@ -190,8 +190,9 @@ fn every_order_is_as_described() {
 fn on_socket(scratch: &Scratch, method: &str, path: &str, body: &Value) -> Answer {
     let mut stream = UnixStream::connect(scratch.socket()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (method, body) = (method.to_uppercase(), body.to_string());
-    let length = body.len();
+    // Nobody reads what a GET carries, and a socket that is closed before it was read resets.
+    let body = if method == "get" { String::new() } else { body.to_string() };
+    let (method, length) = (method.to_uppercase(), body.len());
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
         .unwrap();
     read_answer(&mut stream)
