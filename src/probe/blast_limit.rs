@@ -130,13 +130,13 @@ impl Wave {
         self.down = down;
         self.site = Site::of(set);
         self.refill(members);
-        self.end_if_recovered()
+        self.end_if_recovered(false)
     }
 
     /// Counts by another limit from now on.
     pub fn set_limit(&mut self, limit: BlastLimit) -> Option<Event> {
         self.limit = limit;
-        self.end_if_recovered()
+        self.end_if_recovered(false)
     }
 
     /// Goes on with a wave of an earlier run, whose members are among those that are down.
@@ -149,7 +149,7 @@ impl Wave {
         self.down = down.into_iter().collect();
         self.refill(members.into_iter().collect());
         self.holds_since = holds_since;
-        self.end_if_recovered();
+        self.end_if_recovered(false);
     }
 
     fn refill(&mut self, mut members: Vec<(u32, Member)>) {
@@ -174,7 +174,7 @@ impl Wave {
                 self.hits.change(&self.site, target, |count| count.down -= 1);
             }
             self.remove(target);
-            return self.end_if_recovered();
+            return self.end_if_recovered(true);
         }
         if self.down.insert(target) {
             self.hits.change(&self.site, target, |count| count.down += 1);
@@ -218,8 +218,9 @@ impl Wave {
         self.clear();
     }
 
-    fn end_if_recovered(&mut self) -> Option<Event> {
-        if self.holds_since.is_none() || !self.is_recovered() {
+    /// `came_up`: because some target did; of one that is new and has no verdict yet nobody knows.
+    fn end_if_recovered(&mut self, came_up: bool) -> Option<Event> {
+        if self.holds_since.is_none() || !self.is_recovered(came_up) {
             return None;
         }
         let extent = self.extent();
@@ -258,7 +259,7 @@ impl Wave {
     }
 
     /// Whether no more than half the limit is lost; of few addresses, whether one is back.
-    fn is_recovered(&self) -> bool {
+    fn is_recovered(&self, came_up: bool) -> bool {
         let (lost, addresses) = (self.hits.lost, self.site.addresses.len());
         match self.limit.most {
             None => true,
@@ -266,7 +267,7 @@ impl Wave {
             Some(Share::Percent(share)) if addresses >= FEWEST_FOR_A_SHARE => {
                 lost * 200 <= addresses * usize::from(share)
             }
-            Some(Share::Percent(_)) => !self.is_nobody_up(),
+            Some(Share::Percent(_)) => self.members.is_empty() || (came_up && !self.is_nobody_up()),
         }
     }
 

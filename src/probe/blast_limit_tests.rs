@@ -341,6 +341,19 @@ fn of_few_addresses_the_first_that_is_back_ends_it() {
 }
 
 #[test]
+fn a_newcomer_that_nobody_has_asked_ends_nothing() {
+    let mut play = Play::new(limit(Share::Percent(50)), &[(&[2, 3], &[80])]);
+    let _ = (play.fall_silent(1, 2), play.fall_silent(1, 3));
+    assert!(play.holds());
+    let more = site(&[(&[1, 2, 3], &[80])]);
+    assert_eq!(play.wave.set_policies(&more, |target| target.checked_sub(1)), None);
+    assert_eq!((play.holds(), play.wave.held(1)), (true, Some(Health::Up)));
+    let none = site(&[(&[1], &[80])]);
+    let event = play.wave.set_policies(&none, |target| (target > 0).then_some(target));
+    assert!(matches!(event, Some(Event::Ended(_))), "nobody is left of the wave");
+}
+
+#[test]
 fn a_real_server_without_checks_is_not_counted() {
     let mut set = site(&[(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[80])]);
     set.policies[0].real_servers[9].targets = Vec::<TargetId>::new();

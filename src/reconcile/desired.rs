@@ -5,8 +5,8 @@
 //! that leaves has left. Pure; time comes in. It knows neither which services are owned nor in
 //! which order changes are safe; that is [`super::plan`].
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -140,7 +140,8 @@ pub fn desired(
     standing: &Standing,
     moment: Moment<'_>,
 ) -> Desired {
-    let mut pass = Pass { moment, before: standing, next: Standing::default(), wake: None };
+    let next = Standing { doubted: Some(BTreeSet::new()), ..Standing::default() };
+    let mut pass = Pass { moment, before: standing, next, wake: None };
     let mut services = Vec::new();
     for policy in &view.policies.policies {
         pass.policy(view, policy, observed, &mut services);
@@ -202,12 +203,20 @@ impl Settling<'_> {
 
     /// Whether the table shows that a run that died knew better than its record: it takes connections
     /// to one that is down on record, or none to one that is up.
-    fn contradicts(&self, decision: &Decision, found: Option<Destination>) -> bool {
+    fn contradicts(
+        &self,
+        declared: &DeclaredDestination,
+        decision: &Decision,
+        found: Option<Destination>,
+    ) -> bool {
+        let declared = declared.config.weight;
+        let is_to_take = decision.advised.map_or(declared, |advised| advised.of(declared)) > 0;
         let takes = found.is_some_and(|found| found.config.weight > 0);
         decision.unconfirmed
+            && decision.overridden.is_none()
             && self.observed.is_some()
             && match decision.fitness {
-                Fitness::Fit => !takes,
+                Fitness::Fit => is_to_take && !takes,
                 Fitness::Out | Fitness::Quiesced => takes,
                 Fitness::Undecided | Fitness::Leaves => false,
             }
@@ -218,12 +227,31 @@ impl Settling<'_> {
         self.service.config.refuses_weight_0()
     }
 
+    /// Puts it in with the weight that it was given, for this reason; or takes it out where that
+    /// weight is an asked-for 0 that the kernel would refuse its clients for.
+    fn put_weighed(
+        &mut self,
+        declared: &DeclaredDestination,
+        weighed: DesiredDestination,
+        why: Why,
+    ) {
+        let is_asked_for = weighed.config.weight == 0 && declared.config.weight > 0;
+        if is_asked_for && self.refuses_weight_0() {
+            self.absent.insert(declared.key, weighed.why);
+        } else {
+            self.present.push((declared.key, DesiredDestination { why, ..weighed }));
+        }
+    }
+
     /// Whether it stays as found until its first turn to say what it wants. One that is kept in
     /// although it is down is needed at once, and so is who would be the first.
     fn awaits(&self, decision: &Decision, found: Option<&Destination>) -> bool {
         let is_filled = self.observed.is_some_and(|service| !service.destinations.is_empty());
-        let is_needed = !is_filled || matches!(decision.why, Why::Kept(_));
-        decision.unadvised && (found.is_some() || !is_needed)
+        decision.unadvised
+            && match decision.why {
+                Why::Kept(_) => found.is_some_and(|found| found.config.weight > 0),
+                _ => found.is_some() || is_filled,
+            }
     }
 
     fn put(&mut self, key: DestinationKey, config: DestinationConfig, why: Why) {
@@ -295,20 +323,18 @@ impl Pass<'_> {
         let key = declared.key;
         let found = settling.found(&key);
         settling.matched += usize::from(found.is_some());
-        let doubted = settling.contradicts(decision, found).then(|| decision.until_confirmed());
+        let is_doubted = settling.contradicts(declared, decision, found)
+            && self.doubts((settling.service.key, key));
+        let doubted = is_doubted.then(|| decision.until_confirmed());
         let decision = doubted.as_ref().unwrap_or(decision);
         let quiesced = DestinationConfig { weight: 0, ..declared.config };
         let rises_since = self.rises_since(settling.service, key, decision);
         match &decision.fitness {
             Fitness::Fit if !settling.awaits(decision, found.as_ref()) => {
                 let ramp = (rises_since, settling.service.slow_start);
-                let desired = self.weigh(declared, decision, ramp, found.as_ref());
-                let is_asked_for = desired.config.weight == 0 && declared.config.weight > 0;
-                if is_asked_for && settling.refuses_weight_0() {
-                    settling.absent.insert(key, desired.why);
-                } else {
-                    settling.present.push((key, desired));
-                }
+                let weighed = self.weigh(declared, decision, ramp, found.as_ref());
+                let why = weighed.why.clone();
+                settling.put_weighed(declared, weighed, why);
             }
             Fitness::Fit | Fitness::Undecided => {
                 let why = match &decision.why {
@@ -324,7 +350,7 @@ impl Pass<'_> {
                     Some(found) => {
                         let ramp = (rises_since, settling.service.slow_start);
                         let weighed = self.weigh(declared, decision, ramp, Some(&found));
-                        settling.present.push((key, DesiredDestination { why, ..weighed }));
+                        settling.put_weighed(declared, weighed, why);
                     }
                 }
             }
@@ -350,6 +376,14 @@ impl Pass<'_> {
                 }
             }
         }
+    }
+
+    /// Whether what the table shows is the word of the last run: it has contradicted since the first
+    /// pass of this one.
+    fn doubts(&mut self, id: (ServiceKey, DestinationKey)) -> bool {
+        let doubts = self.before.doubted.as_ref().is_none_or(|doubted| doubted.contains(&id));
+        self.next.doubted.get_or_insert_default().extend(doubts.then_some(id));
+        doubts
     }
 
     /// When the ramp of one that is up began: it came up, or it is back although it was up.

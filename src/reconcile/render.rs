@@ -173,10 +173,11 @@ impl Group {
     /// Adds a line each, but one for all that just stay as they are: there may be many.
     fn hold(&mut self, held: &[Held], names: &Names) {
         let is_plain = |held: &&Held| {
-            held.why == Why::Unknown && held.config.is_some_and(|config| config.weight > 0)
+            held.why.is_undecided() && held.config.is_some_and(|config| config.weight > 0)
         };
-        let mut plain = held.iter().filter(is_plain);
-        if let Some(first) = plain.next() {
+        for why in [Why::Unknown, Why::Unconfirmed, Why::Unadvised] {
+            let mut plain = held.iter().filter(is_plain).filter(|held| held.why == why);
+            let Some(first) = plain.next() else { continue };
             let mut line = Line::of_held(first, names);
             let others = plain.count();
             if others > 0 {

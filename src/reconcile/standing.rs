@@ -29,6 +29,9 @@ pub struct Standing {
     /// Under slow start, destinations that an operator or their own word keeps out (`None`), and
     /// since when those are back that it has kept out.
     pub returning: BTreeMap<(ServiceKey, DestinationKey), Option<Instant>>,
+    /// Destinations whose real servers have an unconfirmed verdict that the table contradicted in the
+    /// first pass; `None` before that. Later it shows what this run did, which is no testimony.
+    pub doubted: Option<BTreeSet<(ServiceKey, DestinationKey)>>,
 }
 
 /// The same with times that mean something to another process.
@@ -102,7 +105,7 @@ impl Standing {
             .iter()
             .map(|one| ((one.service, one.destination), one.since.map(instant)));
         let (draining, returning) = (draining.collect(), returning.collect());
-        Self { draining, returning, withdrawn: recorded.withdrawn }
+        Self { draining, returning, withdrawn: recorded.withdrawn, doubted: None }
     }
 
     /// Whether the same things drain, are withdrawn and return.
@@ -126,7 +129,8 @@ mod tests {
     fn draining(since: Instant) -> Standing {
         let id = ("tcp://192.0.2.1:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
         let returning = [(id, None), ((id.0, "10.0.0.2:80".parse().unwrap()), Some(since))].into();
-        Standing { withdrawn: ["www".to_owned()].into(), draining: [(id, since)].into(), returning }
+        let (withdrawn, draining) = (["www".to_owned()].into(), [(id, since)].into());
+        Standing { withdrawn, draining, returning, doubted: None }
     }
 
     #[test]

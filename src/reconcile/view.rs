@@ -99,8 +99,8 @@ impl HealthView {
     /// The verdict on a real server: up if as many of its targets as it needs count as up, down if
     /// so many count as down that it cannot be, else unknown. The reason is that of the first
     /// target that decides (of those that are down, the one that turned first), the time that of the one that decided it,
-    /// the certificate the one that ends first; one that is unconfirmed or could not be asked is
-    /// enough. It is unadvised until the last of those that may advise has answered, or has not.
+    /// the certificate the one that ends first, what could not be asked any. It is unconfirmed
+    /// unless those that are confirmed would do without the others. It is unadvised until the last of those that may advise has answered, or has not.
     pub fn real_server(&self, real_server: &RealServer) -> Verdict {
         match (&real_server.targets[..], &real_server.advisors[..]) {
             // Most have one check, which says it all; there may be ten thousand of them.
@@ -147,7 +147,10 @@ impl HealthView {
         let unadvised = real_server.asked().any(|target| self.verdict(target).unadvised);
         let certificate_ends = verdicts().filter_map(|one| one.certificate_ends).min();
         let unasked = verdicts().find_map(|one| one.unasked.clone());
-        let unconfirmed = verdicts().any(|one| one.unconfirmed);
+        let confirmed = |which: Health| {
+            verdicts().filter(|one| !one.unconfirmed && one.effective() == which).count()
+        };
+        let unconfirmed = effective != combine(real_server, confirmed);
         Verdict {
             health,
             reason,
@@ -227,5 +230,40 @@ mod tests {
             advisors: Vec::new(),
         };
         assert_eq!(view.real_server(&server), down("first", 0));
+    }
+
+    #[test]
+    fn enough_that_is_confirmed_needs_no_more() {
+        let verdict = |word: &str| match word {
+            "up" => Verdict::of(Health::Up, None),
+            "up?" => Verdict { unconfirmed: true, ..Verdict::of(Health::Up, None) },
+            "down" => Verdict::of(Health::Down, None),
+            _ => Verdict { unconfirmed: true, ..Verdict::of(Health::Down, None) },
+        };
+        for (words, needed, unconfirmed) in [
+            ("up", 1, false),
+            ("up?", 1, true),
+            ("down?", 1, true),
+            // All are needed: one that is confirmed to be down is enough, and up takes both.
+            ("down up?", 2, false),
+            ("down? up", 2, true),
+            ("up up?", 2, true),
+            // Any is enough: the other way round.
+            ("up down?", 1, false),
+            ("up? down", 1, true),
+            ("down down?", 1, true),
+        ] {
+            let verdicts: Vec<_> = words.split(' ').map(verdict).collect();
+            let server = RealServer {
+                name: "10.0.0.1".to_owned(),
+                identity: "10.0.0.1".to_owned(),
+                address: "10.0.0.1".parse().unwrap(),
+                targets: (0..verdicts.len() as u32).map(TargetId).collect(),
+                needed,
+                advisors: Vec::new(),
+            };
+            let view = HealthView::new(Arc::default(), verdicts);
+            assert_eq!(view.real_server(&server).unconfirmed, unconfirmed, "{words}, {needed}");
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
 //! * `unadvised` with `ADDRESS`: it may advise and has had no turn yet;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
-//! * `standing` with `withdrawn POLICY`, `draining SERVICE DESTINATION AGO`, `kept-out SERVICE
+//! * `standing` with `begun` (it is not the first pass), `withdrawn POLICY`, `draining SERVICE DESTINATION AGO`, `kept-out SERVICE
 //!   DESTINATION` and `back SERVICE DESTINATION AGO`;
 //! * `guarded`: the guard at the start holds what no policy declares;
 //! * `blast` with the addresses that the blast-radius limit holds as `ADDRESS up|unknown`.
@@ -196,6 +196,7 @@ impl Scenario {
             ["withdrawn", policy] => {
                 self.standing.withdrawn.insert((*policy).to_owned());
             }
+            ["begun"] => self.standing.doubted = Some(BTreeSet::new()),
             ["kept-out", service, destination] => {
                 self.standing.returning.insert((parse(service), parse(destination)), None);
             }
