@@ -2,7 +2,7 @@
 
 CARGO_DEB = target/tools/bin/cargo-deb
 
-.PHONY: build test lint deps bench deb
+.PHONY: build test lint deps bench traffic deb
 build:
 	cargo build --release
 
@@ -21,6 +21,11 @@ deps:
 # The table of figures in the README, measured here.
 bench: deps
 	cargo bench
+
+# What users notice of each heading of docs/SAFETY.md: requests, failures, longest gap. Part of `test`, which
+# shows no numbers.
+traffic: deps
+	cargo test --test traffic -- --nocapture --test-threads=1
 
 # The Debian package, in target/debian.
 deb: build $(CARGO_DEB)
