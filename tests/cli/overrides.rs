@@ -51,12 +51,9 @@ fn a_real_server_that_is_given_a_name_stays_drained() {
         &format!("  - {{ name: web-1, address: {host}, port: {port} }}\n"),
     );
     scratch.write("www.yaml", &named);
-    let status = daemon.wait_reloads(1);
+    let status = wait_name(&daemon, "web-1");
     let server = &status["real_servers"][0];
-    assert_eq!(
-        (&server["real_server"], &server["address"]),
-        (&"web-1".into(), &address.clone().into())
-    );
+    assert_eq!(server["address"], address.as_str());
     assert_eq!(server["health"], "up", "the verdict is kept: {status:#}");
     let said = &status["overrides"][0];
     assert_eq!((&said["real_server"], &said["applies"]), (&"web-1".into(), &true.into()));
@@ -74,8 +71,16 @@ fn a_real_server_that_is_given_a_name_stays_drained() {
     assert!(told.starts_with("web-1 of www gets weight 7"), "{told}");
     wait_weight(&daemon, &backends[0], Some(7));
     scratch.write("www.yaml", &named.replace("web-1", "web-one"));
-    let status = daemon.wait_reloads(2);
-    assert_eq!(status["overrides"][0]["real_server"], "web-one", "{status:#}");
+    wait_name(&daemon, "web-one");
+}
+
+/// The probes and the overrides follow a reload one after the other.
+fn wait_name(daemon: &Daemon<'_>, name: &str) -> Value {
+    daemon.wait(name, |status| {
+        [&status["real_servers"][0], &status["overrides"][0]]
+            .iter()
+            .all(|it| it["real_server"] == name)
+    })
 }
 
 #[test]
