@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(advising.hear(nothing(), second, now).trouble, Some("no header".into()));
         assert_eq!(advising.hear(nothing(), second, now), News::default());
     }
+
     #[test]
     fn what_nobody_can_say_again_does_not_expire() {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]

@@ -383,6 +383,9 @@ impl Engine {
     /// Whether the silence of a target says nothing about it: the blast-radius limit holds, or no
     /// check of the same address has passed since the silence began.
     fn is_in_doubt(&self, index: u32) -> bool {
+        if self.alarm().is_some() {
+            return true;
+        }
         let targets = &self.policies.targets;
         let advising = self.slots[index as usize].advising.as_ref();
         let Some(silent_since) = advising.and_then(|advising| advising.silent_since()) else {
@@ -396,7 +399,7 @@ impl Engine {
             .filter(|(target, _)| !target.check.kind.is_advisor() && !target.check.kind.is_local())
             .map(|(_, slot)| slot.has_passed_since(silent_since))
             .peekable();
-        self.alarm().is_some() || (checks.peek().is_some() && !checks.any(|passed| passed))
+        checks.peek().is_some() && !checks.any(|passed| passed)
     }
 
     /// What the blast-radius limit holds, if it does.

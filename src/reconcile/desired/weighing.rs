@@ -8,9 +8,9 @@ use crate::ipvs::model::{Destination, DestinationConfig, DestinationKey};
 use crate::policy::model::{DeclaredDestination, VirtualService};
 use crate::probe::advice::{AdvisedWeight, scaled};
 
-use super::super::fitness::Decision;
-use super::super::ramp::{self, STEPS};
 use super::{DesiredDestination, Pass, Why};
+use crate::reconcile::fitness::Decision;
+use crate::reconcile::ramp::{self, STEPS};
 
 /// How a weight came about: configured × ramp × advised, unless an operator said otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ impl WeightParts {
         self.advised.map_or(self.configured, |advised| advised.of(self.configured))
     }
 }
+
 impl Pass<'_> {
     /// When the ramp of one that is up began: it came up, or it is back although it was up.
     pub(super) fn rises_since(
