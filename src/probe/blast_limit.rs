@@ -15,16 +15,17 @@
 //! That ends with the first one that comes up. Where a policy has a sorry server, that one serves
 //! somebody, and so it is not asked.
 //!
-//! Of many it ends when no more than half the limit is lost any more: what is still down then is on parole,
-//! held until it is up or its next failure shows that it does not recover with the others. Or an
-//! operator says that the failures are real. Either way the wave is over: only what turns down after
-//! that counts towards the next one, and a failure on parole does.
+//! Of many it ends when no more than half the limit is lost any more: what is still down then is on
+//! parole, held until it is up or fails `fall` times in a row, in probes that began after that: one
+//! that was in flight when the cable came back says nothing. Or an operator says that the failures
+//! are real. Either way the wave is over: only what turns down after that counts towards the next
+//! one, and so does who fails on parole.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::health::{Health, Transition};
+use crate::health::{Health, OutcomeKind, Transition};
 use crate::policy::model::{PolicySet, Share};
 use crate::reconcile::view::Alarm;
 
@@ -62,7 +63,7 @@ pub struct Member {
 pub enum Event {
     /// It holds from now on.
     Tripped(Extent),
-    /// Enough have recovered: what is still down counts as down from its next failure on.
+    /// Enough have recovered: what is still down is on parole.
     Ended(Extent),
 }
 
@@ -89,8 +90,19 @@ pub struct Wave {
     order: VecDeque<(Instant, u32)>,
     hits: Hits,
     holds_since: Option<Instant>,
-    /// Left over from the last wave, with what they were before it.
-    parole: BTreeMap<u32, Health>,
+    /// Left over from the last wave.
+    parole: BTreeMap<u32, Parole>,
+}
+
+/// A target that was still down when its wave was over.
+#[derive(Debug, Clone, Copy)]
+struct Parole {
+    /// What it was before the wave.
+    before: Health,
+    /// When the wave was over.
+    since: Instant,
+    /// In a row, of probes that began after that.
+    failures: u32,
 }
 
 impl Wave {
@@ -114,6 +126,7 @@ impl Wave {
         &mut self,
         set: &PolicySet,
         before: impl Fn(u32) -> Option<u32>,
+        now: Instant,
     ) -> Option<Event> {
         let (mut members, mut parole) = (Vec::new(), BTreeMap::new());
         let mut down = BTreeSet::new();
@@ -122,7 +135,7 @@ impl Wave {
             for target in 0..u32::try_from(set.targets.len()).unwrap_or(u32::MAX) {
                 let Some(old) = before(target) else { continue };
                 members.extend(self.members.get(&old).map(|member| (target, *member)));
-                parole.extend(self.parole.get(&old).map(|before| (target, *before)));
+                parole.extend(self.parole.get(&old).map(|parole| (target, *parole)));
                 down.extend(self.down.contains(&old).then_some(target));
             }
         }
@@ -130,13 +143,13 @@ impl Wave {
         self.down = down;
         self.site = Site::of(set);
         self.refill(members);
-        self.end_if_recovered(false)
+        self.end_if_recovered(false, now)
     }
 
     /// Counts by another limit from now on.
-    pub fn set_limit(&mut self, limit: BlastLimit) -> Option<Event> {
+    pub fn set_limit(&mut self, limit: BlastLimit, now: Instant) -> Option<Event> {
         self.limit = limit;
-        self.end_if_recovered(false)
+        self.end_if_recovered(false, now)
     }
 
     /// Goes on with a wave of an earlier run, whose members are among those that are down.
@@ -145,11 +158,12 @@ impl Wave {
         down: impl IntoIterator<Item = u32>,
         members: impl IntoIterator<Item = (u32, Member)>,
         holds_since: Option<Instant>,
+        now: Instant,
     ) {
         self.down = down.into_iter().collect();
         self.refill(members.into_iter().collect());
         self.holds_since = holds_since;
-        self.end_if_recovered(false);
+        self.end_if_recovered(false, now);
     }
 
     fn refill(&mut self, mut members: Vec<(u32, Member)>) {
@@ -174,7 +188,7 @@ impl Wave {
                 self.hits.change(&self.site, target, |count| count.down -= 1);
             }
             self.remove(target);
-            return self.end_if_recovered(true);
+            return self.end_if_recovered(true, now);
         }
         if self.down.insert(target) {
             self.hits.change(&self.site, target, |count| count.down += 1);
@@ -196,9 +210,27 @@ impl Wave {
         member.map(|member| member.before).or_else(|| self.on_parole(target))
     }
 
-    /// What a target counts as until its next failure.
+    /// What a target counts as until it is up or has failed on parole.
     pub fn on_parole(&self, target: u32) -> Option<Health> {
-        self.parole.get(&target).copied()
+        self.parole.get(&target).map(|parole| parole.before)
+    }
+
+    /// Counts what came of a probe of a target on parole. It has failed there with the last of `fall`
+    /// failures in a row, and turns down from what this names.
+    pub fn probed(
+        &mut self,
+        target: u32,
+        outcome: OutcomeKind,
+        begun: Instant,
+        fall: u32,
+    ) -> Option<Health> {
+        let parole = self.parole.get_mut(&target).filter(|parole| parole.since <= begun)?;
+        match outcome {
+            OutcomeKind::Pass => parole.failures = 0,
+            OutcomeKind::Fail => parole.failures += 1,
+            OutcomeKind::Inconclusive => {}
+        }
+        (parole.failures >= fall).then_some(parole.before)
     }
 
     /// The wave's membership of a target.
@@ -219,13 +251,14 @@ impl Wave {
     }
 
     /// `came_up`: because some target did; of one that is new and has no verdict yet nobody knows.
-    fn end_if_recovered(&mut self, came_up: bool) -> Option<Event> {
+    fn end_if_recovered(&mut self, came_up: bool, now: Instant) -> Option<Event> {
         if self.holds_since.is_none() || !self.is_recovered(came_up) {
             return None;
         }
         let extent = self.extent();
         self.holds_since = None;
-        self.parole.extend(self.members.iter().map(|(target, member)| (*target, member.before)));
+        let parole = |before| Parole { before, since: now, failures: 0 };
+        self.parole.extend(self.members.iter().map(|(target, it)| (*target, parole(it.before))));
         self.clear();
         Some(Event::Ended(extent))
     }

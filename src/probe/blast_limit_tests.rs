@@ -43,7 +43,7 @@ impl Play {
     fn new(limit: BlastLimit, policies: &[(&[u8], &[u16])]) -> Self {
         let set = site(policies);
         let mut wave = Wave::new(limit);
-        assert_eq!(wave.set_policies(&set, |_| None), None);
+        assert_eq!(wave.set_policies(&set, |_| None, beginning()), None);
         let health = vec![Health::Up; set.targets.len()];
         Self { set, wave, health, start: beginning() }
     }
@@ -53,7 +53,7 @@ impl Play {
         for server in &mut self.set.policies[0].real_servers {
             server.needed = needed;
         }
-        assert_eq!(self.wave.set_policies(&self.set, Some), None);
+        assert_eq!(self.wave.set_policies(&self.set, Some, self.start), None);
     }
 
     fn target(&self, host: u8, port: u16) -> u32 {
@@ -95,12 +95,18 @@ impl Play {
         self.turn(second, host, 80, Health::Up)
     }
 
-    /// The next failure of one that was left over.
+    /// One that was left over fails a probe and goes.
     fn fail_on_parole(&mut self, second: u64, host: u8) -> Option<Event> {
         let target = self.target(host, 80);
-        let from = self.wave.on_parole(target).unwrap();
+        let from = self.probe(second, host, OutcomeKind::Fail, 1).unwrap();
         let now = self.start + Duration::from_secs(second);
         self.wave.turned(target, Transition { from, to: Health::Down }, false, now)
+    }
+
+    /// What came of a probe that began at a second, where `fall` is needed.
+    fn probe(&mut self, second: u64, host: u8, kind: OutcomeKind, fall: u32) -> Option<Health> {
+        let begun = self.start + Duration::from_secs(second);
+        self.wave.probed(self.target(host, 80), kind, begun, fall)
     }
 
     fn held(&self) -> usize {
@@ -247,6 +253,22 @@ fn a_relapse_is_held_again_with_those_that_had_not_recovered() {
 }
 
 #[test]
+fn on_parole_only_failures_in_a_row_that_began_there_count() {
+    use OutcomeKind::{Fail, Inconclusive, Pass};
+    let mut play = Play::new(limit(Share::Count(2)), &[(&[1, 2, 3], &[80])]);
+    play.all_down(1, 1..=3);
+    assert_eq!(play.probe(1, 3, Fail, 1), None, "it is held, and not on parole");
+    let _ = (play.up(9, 1), play.up(9, 2));
+    assert_eq!((play.held(), play.holds()), (1, false));
+    for (second, outcome) in [(8, Fail), (8, Fail), (9, Fail), (10, Pass), (11, Fail)] {
+        assert_eq!(play.probe(second, 3, outcome, 2), None, "{outcome:?} in second {second}");
+    }
+    assert_eq!(play.probe(12, 3, Inconclusive, 2), None);
+    assert_eq!(play.held(), 1);
+    assert_eq!(play.probe(13, 3, Fail, 2), Some(Health::Up));
+}
+
+#[test]
 fn who_flaps_within_the_wave_is_one() {
     let mut play = Play::new(limit(Share::Count(1)), &[(&[1, 2, 3], &[80])]);
     for second in 0..50 {
@@ -287,7 +309,7 @@ fn what_leaves_the_policies_leaves_the_wave() {
         let target = &fewer.targets[target as usize];
         old.iter().position(|old| old == target).map(|index| index as u32)
     };
-    let event = play.wave.set_policies(&fewer, before);
+    let event = play.wave.set_policies(&fewer, before, play.start);
     assert!(matches!(event, Some(Event::Ended(Extent { lost: 1, addresses: 3, targets: 1 }))));
     assert!(!play.holds());
 }
@@ -297,7 +319,7 @@ fn a_reload_that_changes_nothing_of_it_keeps_it() {
     let mut play = Play::new(limit(Share::Count(1)), &[(&[2, 3], &[80])]);
     play.all_down(1, 2..=3);
     let more = site(&[(&[1, 2, 3], &[80])]);
-    assert_eq!(play.wave.set_policies(&more, |target| target.checked_sub(1)), None);
+    assert_eq!(play.wave.set_policies(&more, |target| target.checked_sub(1), play.start), None);
     let held: Vec<_> = (0..3).map(|target| play.wave.held(target)).collect();
     assert_eq!(held, [None, Some(Health::Up), Some(Health::Up)]);
 }
@@ -324,7 +346,7 @@ fn of_few_addresses_a_share_takes_all_of_them_in_silence() {
     assert_eq!(silence(half, &[1, 2, 3], &one_is_dead), (Some(2), 2), "long before the wave");
     let apology = |play: &mut Play| {
         play.set.policies[0].sorry_server = play.set.policies[0].real_servers.pop();
-        play.wave.set_policies(&play.set, Some);
+        play.wave.set_policies(&play.set, Some, play.start);
     };
     assert_eq!(silence(half, &[1, 2, 3, 4], &apology), (None, 0), "somebody serves");
 }
@@ -346,10 +368,10 @@ fn a_newcomer_that_nobody_has_asked_ends_nothing() {
     let _ = (play.fall_silent(1, 2), play.fall_silent(1, 3));
     assert!(play.holds());
     let more = site(&[(&[1, 2, 3], &[80])]);
-    assert_eq!(play.wave.set_policies(&more, |target| target.checked_sub(1)), None);
+    assert_eq!(play.wave.set_policies(&more, |target| target.checked_sub(1), play.start), None);
     assert_eq!((play.holds(), play.wave.held(1)), (true, Some(Health::Up)));
     let none = site(&[(&[1], &[80])]);
-    let event = play.wave.set_policies(&none, |target| (target > 0).then_some(target));
+    let event = play.wave.set_policies(&none, |target| (target > 0).then_some(target), play.start);
     assert!(matches!(event, Some(Event::Ended(_))), "nobody is left of the wave");
 }
 
@@ -359,7 +381,7 @@ fn a_real_server_without_checks_is_not_counted() {
     set.policies[0].real_servers[9].targets = Vec::<TargetId>::new();
     set.policies[0].real_servers[9].needed = 0;
     let mut wave = Wave::new(BlastLimit::default());
-    wave.set_policies(&set, |_| None);
+    wave.set_policies(&set, |_| None, beginning());
     let turn = Transition { from: Health::Up, to: Health::Down };
     let now = beginning();
     assert!((0..9).all(|target| wave.turned(target, turn, false, now).is_none()), "nine: too few");

@@ -128,8 +128,8 @@ impl Engine {
     }
 
     /// Counts by another blast-radius limit from now on.
-    pub fn set_limit(&mut self, limit: BlastLimit) {
-        self.limit_event = self.wave.set_limit(limit).or(self.limit_event);
+    pub fn set_limit(&mut self, limit: BlastLimit, now: Instant) {
+        self.limit_event = self.wave.set_limit(limit, now).or(self.limit_event);
     }
 
     /// The same with what an earlier run has left: it seeds the verdicts on the first policies.
@@ -174,7 +174,7 @@ impl Engine {
             self.slots.push(slot);
         }
         self.reindex();
-        let event = self.wave.set_policies(&self.policies, |target| before[target as usize]);
+        let event = self.wave.set_policies(&self.policies, |target| before[target as usize], now);
         self.limit_event = event.or(self.limit_event);
         self.recall(now);
         let abandoned = old_slots.iter().filter_map(|slot| slot.probe.map(|(id, _)| id));
@@ -200,7 +200,8 @@ impl Engine {
             }
         }
         let down = (0..).zip(&self.slots).filter(|(_, slot)| slot.state.health == Health::Down);
-        self.wave.restore(down.map(|(index, _)| index), members, recalled.holds_since());
+        let down = down.map(|(index, _)| index);
+        self.wave.restore(down, members, recalled.holds_since(), now);
     }
 
     /// Rebuilds what is derived from the slots: the queue, and whose attempt is whose.
@@ -281,7 +282,7 @@ impl Engine {
         let timing = target.timing;
         let slot = &mut self.slots[index as usize];
         let (_, started) = slot.probe.take()?;
-        let failed = outcome.as_ref().is_some_and(|it| it.kind == OutcomeKind::Fail);
+        let kind = outcome.as_ref().map_or(OutcomeKind::Inconclusive, |it| it.kind);
         let silent = outcome.as_ref().is_some_and(Outcome::is_silence);
         if let Some(outcome) = outcome.as_ref().filter(|it| it.kind != OutcomeKind::Inconclusive) {
             self.latencies.count(index, outcome.phases.ended);
@@ -315,15 +316,15 @@ impl Engine {
         let share: f64 = self.random.random_range(shortest..=1.0);
         slot.due = (started + interval.mul_f64(share)).max(now);
         self.due.insert((slot.due, index));
-        let parole = self.wave.on_parole(index).filter(|_| failed);
-        let late = parole.map(|from| Transition { from, to: Health::Down });
+        let failed = self.wave.probed(index, kind, started, timing.hysteresis.fall.get());
+        let late = failed.map(|from| Transition { from, to: Health::Down });
         let transition = change.map(|change| change.transition).or(late)?;
         self.limit_event = self.wave.turned(index, transition, silent, now).or(self.limit_event);
         Some(Turned {
             target: TargetId(index),
             transition,
             hold: change.and_then(|change| change.hold),
-            was_held: parole.is_some(),
+            was_held: failed.is_some(),
         })
     }
 

@@ -123,8 +123,8 @@ pub(super) fn limit(engine: &mut Engine, journal: &Journal) {
                 addresses,
                 held,
                 targets = all,
-                "the blast-radius limit is over: most have recovered; the others count as down \
-                 from their next failure on"
+                "the blast-radius limit is over: most have recovered; the others are held until \
+                 they have failed `fall` times more"
             );
             journal.tell(What::BlastLimitOver { released_by: None });
         }

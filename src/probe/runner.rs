@@ -152,7 +152,7 @@ impl<P: Prober> Runner<P> {
                 }
                 () = changed(&mut self.overrides) => true,
                 tuning = retuned(&mut self.tuning) => {
-                    self.engine.set_limit(tuning.blast_limit);
+                    self.engine.set_limit(tuning.blast_limit, now());
                     log::limit(&mut self.engine, &self.journal);
                     true
                 }

@@ -194,7 +194,7 @@ async fn an_ill_director_holds_the_table() {
         assert_eq!(table.writes(), writes, "recovery is no change");
         assert_eq!(director.snapshot().await.view.alarm, None);
     }
-    // Who does not recover with the others goes with its first failure after that.
+    // Who does not recover with the others goes when it has failed twice after that.
     everybody(&world, Behaviour::Hangs);
     sleep(Duration::from_secs(30)).await;
     (2..=12).for_each(|n| world.set(&format!("10.0.0.{n}"), Behaviour::Healthy));
