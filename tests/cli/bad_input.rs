@@ -154,7 +154,7 @@ fn a_running_daemon_refuses_it_and_goes_on() {
         clear(&bad);
         daemon.wait_reloads(0);
     }
-    assert_eq!(daemon.logged("transition").len(), 2, "{}", daemon.log());
+    daemon.wait_logged("transition", 2);
     assert_eq!(daemon.logged("panicked").len(), 0, "{}", daemon.log());
     let peak = peak(daemon.pid());
     assert!(peak < PEAK, "the daemon has had {peak} KiB");

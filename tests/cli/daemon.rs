@@ -81,6 +81,15 @@ impl<'s> Daemon<'s> {
         assert!(found, "nothing of `{text}` in the log:\n{}", self.log());
     }
 
+    /// Waits until so many log lines contain this, and no more.
+    #[track_caller]
+    pub(crate) fn wait_logged(&self, text: &str, count: usize) -> Vec<String> {
+        within(DEADLINE, || self.logged(text).len() >= count);
+        let lines = self.logged(text);
+        assert_eq!(lines.len(), count, "lines with `{text}` in the log:\n{}", self.log());
+        lines
+    }
+
     /// The status as JSON; `None` when there is no answer.
     pub(crate) fn status(&self) -> Option<Value> {
         let finished = self.scratch.status(&["--output", "json"]);

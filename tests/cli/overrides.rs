@@ -110,8 +110,8 @@ fn every_override_reaches_the_table_and_is_taken_back() {
     }
     let told = scratch.order(&["enable", "www", &name]).exit(0).stdout;
     assert_eq!(told, format!("{name} of www has no override: nothing to do\n"));
-    assert_eq!(daemon.logged("override policy=www").len(), 4, "{}", daemon.log());
-    assert_eq!(daemon.logged("override removed policy=www").len(), 4, "{}", daemon.log());
+    daemon.wait_logged("override policy=www", 4);
+    daemon.wait_logged("override removed policy=www", 4);
     if user {
         assert!(daemon.log().contains("by=root"), "{}", daemon.log());
     }
@@ -153,7 +153,7 @@ fn who_when_why_and_until_are_shown_everywhere() {
     let text = scratch.plan(&[]).exit(0).stdout;
     assert!(text.contains(&format!("override: {name} of www drained by {by}")), "{text}");
     assert!(text.contains(&format!("drained by {by}: disk swap")), "{text}");
-    let log = daemon.logged("override policy=www");
+    let log = daemon.wait_logged("override policy=www", 1);
     assert!(log[0].contains(&format!("by={by}")) || log[0].contains("by=\""), "{log:?}");
     assert!(log[0].contains("until=2") && log[0].contains("reason=\"disk swap\""), "{log:?}");
 }

@@ -52,12 +52,9 @@ fn a_server_that_dies_standing_up_goes_and_comes_back() {
     backends[1].answer(200);
     daemon.wait_up(2);
     let added = format!("+ {VIP} {address}: weight 80 masq; up");
-    let found =
-        crate::scratch::within(crate::scratch::DEADLINE, || daemon.logged(&added).len() == 2);
-    assert!(found, "{}", daemon.log());
-    let transitions = daemon.logged(&format!("real_server={address}"));
-    let turns: Vec<_> = ["from=unknown to=up", "from=up to=down", "from=down to=up"].into();
-    assert_eq!(transitions.len(), turns.len(), "{transitions:?}");
+    daemon.wait_logged(&added, 2);
+    let turns = ["from=unknown to=up", "from=up to=down", "from=down to=up"];
+    let transitions = daemon.wait_logged(&format!("real_server={address}"), turns.len());
     for (line, turn) in transitions.iter().zip(turns) {
         assert!(line.contains(turn), "{line}");
     }
@@ -187,7 +184,7 @@ fn a_damaged_record_is_kept_aside_and_does_not_stop_it() {
     fs::write(scratch.path("state/owned-memory.json"), "{ \"version\": 1, \"serv").unwrap();
     let daemon = Daemon::start(&scratch);
     daemon.wait_up(1);
-    assert!(daemon.log().contains("is damaged"), "{}", daemon.log());
+    daemon.wait_log("is damaged");
     let aside = fs::read_to_string(scratch.path("state/owned-memory.json.damaged.1")).unwrap();
     assert!(aside.contains("serv"), "{aside}");
 }
@@ -390,8 +387,7 @@ fn what_cannot_be_asked_is_said_once() {
     scratch.write("www.yaml", &text.replace("interval: 1s", "interval: 900ms"));
     let daemon = Daemon::start(&scratch);
     daemon.wait("a while", |status| status["probes"]["started"].as_u64() > Some(30));
-    let lines = daemon.logged("inconclusive probe");
-    assert_eq!(lines.len(), 2, "{lines:#?}");
+    let lines = daemon.wait_logged("inconclusive probe", 2);
     for backend in &backends {
         let of = format!("policy=www real_server={} check=exec reason=", backend.address);
         assert!(lines.iter().any(|line| line.contains(&of)), "{lines:#?}");
@@ -414,8 +410,8 @@ fn that_more_cannot_be_asked_is_said_once() {
     );
     let daemon = Daemon::start(&scratch);
     daemon.wait("a while", |status| status["probes"]["started"].as_u64() > Some(60));
-    assert_eq!(daemon.logged("inconclusive probe:").len(), 10, "{}", daemon.log());
-    assert_eq!(daemon.logged("cannot ask more targets").len(), 1, "{}", daemon.log());
+    daemon.wait_logged("cannot ask more targets", 1);
+    daemon.wait_logged("inconclusive probe:", 10);
 }
 
 /// What is in the place of a file of the state directory keeps nobody waiting.
@@ -432,6 +428,6 @@ fn pipes_in_the_state_directory_do_not_stop_it() {
     mkfifoat(CWD, &events, Mode::RUSR | Mode::WUSR).unwrap();
     let daemon = Daemon::start(&scratch);
     daemon.wait_up(1);
-    assert!(daemon.log().contains("owned-memory.json; going on without"), "{}", daemon.log());
+    daemon.wait_log("owned-memory.json; going on without");
     assert!(scratch.state().join("owned-memory.json.damaged.1").exists());
 }

@@ -55,7 +55,7 @@ fn a_killed_daemon_leaves_its_verdicts_to_the_next() {
     let health: Vec<_> = (0..3).map(|index| &status["real_servers"][index]["health"]).collect();
     assert_eq!(health, ["down", "up", "up"]);
     let taken_over = "verdicts of the last run still count verdicts=3 targets=3";
-    assert!(daemon.log().contains(taken_over), "{}", daemon.log());
+    daemon.wait_log(taken_over);
     let first = daemon.logged("transition");
     assert!(first.iter().all(|line| !line.contains("from=unknown")), "{first:?}");
     backends[0].answer(200);
@@ -100,7 +100,7 @@ fn a_dry_run_reads_verdicts_and_writes_none() {
     let daemon = Daemon::start_with(&scratch, |run| {
         run.arg("--dry-run");
     });
-    assert!(daemon.log().contains("verdicts of the last run still count"), "{}", daemon.log());
+    daemon.wait_log("verdicts of the last run still count");
     daemon.wait_up(1);
     assert_eq!(daemon.stop().0, Some(0));
     assert_eq!(fs::read(record(&scratch)).unwrap(), before);
@@ -145,8 +145,7 @@ fn what_is_held_is_shown_and_released() {
     assert!(degraded.starts_with(expected) && degraded.contains("`pointsman release`"));
     assert_eq!(status["services"][0]["destinations"][0]["weight_kernel"], 80);
     assert_eq!(status["real_servers"][0]["checks"][0]["held"], "up");
-    let alarms = daemon.logged("ERROR");
-    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    let alarms = daemon.wait_logged("ERROR", 1);
     assert!(alarms[0].contains("lost=2 addresses=3 held=2 targets=3"), "{alarms:?}");
     let text = scratch.status(&[]).exit(3).stdout;
     assert!(text.contains("held by the blast-radius limit; down: no response head"), "{text}");

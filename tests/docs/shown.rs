@@ -7,7 +7,7 @@ use regex::{Captures, Regex};
 
 use crate::daemon::Daemon;
 use crate::scene::Scene;
-use crate::scratch::{self, finish, pointsman};
+use crate::scratch::{finish, pointsman};
 use crate::{README, blocks, read, root};
 
 const QUICK_START: &str = "docs/QUICKSTART.md";
@@ -25,14 +25,14 @@ fn readme_and_the_guard() {
     let scene = Scene::new(policy, "www.yaml", ("127.168.16.", "192.168.16."), &hosts);
     let daemon = Daemon::start(&scene.scratch);
     daemon.wait_up(4);
-    // Four services and sixteen destinations; the log is written before they are counted.
+    // Four services and sixteen destinations.
     daemon.wait("a full table", |status| status["table"]["changes"] == 20);
+    daemon.wait_logged(" + ", 20);
     let quiet = daemon.log().len();
     scene.backends[3].hang();
     daemon.wait_up(3);
     let removals = format!("{}:443: weight 80 direct; down", scene.backends[3].address.ip());
-    let gone = scratch::within(scratch::DEADLINE, || daemon.logged(&removals).len() == 2);
-    assert!(gone, "{}", daemon.log());
+    daemon.wait_logged(&removals, 2);
     let log = daemon.log()[quiet..].to_owned();
     let status = scene.scratch.status(&[]).exit(3).stdout;
 
