@@ -58,7 +58,7 @@ fn row(name: &str, view: &HealthView, table: &Table, owned: &Owned) {
         let start = Instant::now();
         let made: Plan = plan(
             black_box(table),
-            &desired(black_box(view), table, &Standing::default(), Moment::first(now())),
+            &desired(black_box(view), table, &Standing::default(), Moment::first(now(), owned)),
             owned,
         );
         times.push(start.elapsed());

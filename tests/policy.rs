@@ -102,7 +102,7 @@ fn examples_mean_what_they_say() {
     let mut found = String::new();
     for policy in &set.policies {
         for service in &policy.services {
-            let times = [("drain", service.drain), ("slow start", service.slow_start)];
+            let times = [("drain", service.drain_of_one()), ("slow start", service.slow_start)];
             let times: Vec<_> =
                 times.iter().map(|(name, time)| format!("{name} {time:?}")).collect();
             let (name, times) = (&policy.name, times.join(", "));

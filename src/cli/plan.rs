@@ -90,7 +90,7 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     };
     let now = now();
     let standing = Standing::of(standing, Clocks { now, wall: wall() });
-    let wanted = desired(&view, &observed, &standing, Moment::first(now));
+    let wanted = desired(&view, &observed, &standing, Moment::first(now, &owned));
     let plan = make_plan(&observed, &wanted, &owned);
     match args.output {
         Output::Text => {

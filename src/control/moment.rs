@@ -61,11 +61,26 @@ impl Moment<'_> {
         }
         ServiceStatus {
             service: service.key,
-            policy: policy.name.clone(),
+            policy: Some(policy.name.clone()),
             config: service.config.to_string(),
             in_kernel: in_kernel.is_some(),
             destinations,
         }
+    }
+
+    /// Ours that no policy declares any more and that drain.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = ServiceStatus> {
+        let services = self.report.desired.services.iter();
+        services.filter(|(_, wanted)| wanted.policy.is_none()).map(|(key, wanted)| {
+            let destinations = wanted.destinations.keys();
+            ServiceStatus {
+                service: *key,
+                policy: None,
+                config: wanted.config.to_string(),
+                in_kernel: true,
+                destinations: destinations.map(|at| self.destination(*key, *at, None)).collect(),
+            }
+        })
     }
 
     pub(super) fn destination(

@@ -81,7 +81,8 @@ fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: In
     let empty = Table::new();
     let table = report.table.as_deref().unwrap_or(&empty);
     let (view, _) = known(String::new(), snapshot, report).view(Arc::clone(set), now);
-    let desired = desired(&view, table, &report.desired.standing, Moment::first(now));
+    let desired =
+        desired(&view, table, &report.desired.standing, Moment::first(now, &report.owned));
     let plan = plan(table, &desired, &report.owned);
     HeldPlan {
         hash: set.hash.clone(),

@@ -9,7 +9,7 @@ use super::columns::{align, row};
 use super::status::rfc3339;
 use crate::count::count;
 use crate::operator::overriding::Done;
-use crate::policy::model::{Policy, PolicySet};
+use crate::policy::model::{Policy, PolicySet, VirtualService};
 use crate::reconcile::overrides::{Action, Override, Overrides, called, declared};
 
 /// The longest time an override may have, in seconds: a year. Without one it has no end.
@@ -245,11 +245,12 @@ fn effect(now: &OverrideStatus, policy: &Policy) -> String {
 }
 
 fn removed(policy: &Policy) -> String {
-    let longest = policy.services.iter().map(|it| it.drain).max().unwrap_or_default();
+    let longest =
+        policy.services.iter().map(VirtualService::drain_of_one).max().unwrap_or_default();
     if longest.is_zero() {
         return "it is removed at once, as the policy has no drain".to_owned();
     }
-    let some = if policy.services.iter().any(|it| it.drain.is_zero()) {
+    let some = if policy.services.iter().any(|it| it.drain_of_one().is_zero()) {
         " (at once where there is no drain)"
     } else {
         ""

@@ -63,7 +63,7 @@ pub struct Status {
     /// What operators said, in the order of policies and real servers.
     #[serde(default)]
     pub overrides: Vec<OverrideStatus>,
-    /// In the order of policies, then as written.
+    /// In the order of policies, then as written; then those that drain.
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
     pub real_servers: Vec<RealServerStatus>,
@@ -184,8 +184,8 @@ pub struct Probes {
 pub struct ServiceStatus {
     /// Its identity.
     pub service: ServiceKey,
-    /// The policy that declares it.
-    pub policy: String,
+    /// The policy that declares it; `None`: no policy does any more, and it drains.
+    pub policy: Option<String>,
     /// Its declared settings, as a plan writes them.
     pub config: String,
     /// Whether the kernel has it.
@@ -219,6 +219,16 @@ pub struct DestinationStatus {
     /// How the weight wanted came about, where it is not simply the declared one.
     #[serde(default)]
     pub weight: Option<WeightStatus>,
+}
+
+impl ServiceStatus {
+    /// `policy www`, or that it is in none.
+    pub fn origin(&self) -> String {
+        match &self.policy {
+            Some(policy) => format!("policy {policy}"),
+            None => "in no policy any more".to_owned(),
+        }
+    }
 }
 
 impl DestinationStatus {
@@ -349,6 +359,7 @@ impl Status {
                 .policies
                 .iter()
                 .flat_map(|policy| policy.services.iter().map(|it| moment.service(policy, it)))
+                .chain(moment.leaving())
                 .collect(),
             real_servers: set
                 .policies

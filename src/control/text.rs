@@ -168,11 +168,8 @@ fn some<T: std::fmt::Display>(text: &mut String, label: &str, items: &[T], all: 
 
 fn service_lines(text: &mut String, service: &ServiceStatus, colour: bool) {
     let missing = if service.in_kernel { "" } else { "  NOT IN THE TABLE" };
-    let _ = writeln!(
-        text,
-        "{}  {}  policy {}{missing}",
-        service.service, service.config, service.policy
-    );
+    let _ =
+        writeln!(text, "{}  {}  {}{missing}", service.service, service.config, service.origin());
     let rows: Vec<[String; 8]> = service.destinations.iter().map(row).collect();
     let mut widths = HEADINGS.map(str::len);
     for row in &rows {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ipvs::model::{DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
+use crate::ipvs::model::{DestinationConfig, DestinationKey, Protocol, ServiceConfig, ServiceKey};
 use crate::probe::target::Target;
 
 /// All policies of a director, and the targets they need probed.
@@ -131,10 +131,31 @@ pub struct VirtualService {
     pub destinations: Vec<DeclaredDestination>,
     /// The sorry server of the policy in this service.
     pub sorry: Option<DeclaredDestination>,
-    /// How long a destination that leaves may keep its connections; zero: it goes at once.
+    /// How long what leaves may keep its connections; zero: it goes at once.
     pub drain: Duration,
     /// How long a real server that comes back takes to its whole weight; zero: no time.
     pub slow_start: Duration,
+}
+
+impl VirtualService {
+    /// How long one destination that leaves may keep its connections. A scheduler that refuses the
+    /// clients of one with weight 0 would lose more than that saves.
+    pub fn drain_of_one(&self) -> Duration {
+        match self.config.refuses_weight_0() {
+            true => Duration::ZERO,
+            false => self.drain,
+        }
+    }
+}
+
+/// How long what leaves a service may keep its connections, unless the policy says otherwise.
+/// Datagrams are not waited for, and one-packet scheduling has no connections.
+pub fn default_drain(key: &ServiceKey, config: &ServiceConfig) -> Duration {
+    let is_udp = matches!(key, ServiceKey::Address { protocol: Protocol::Udp, .. });
+    match is_udp || config.flags.one_packet {
+        true => Duration::ZERO,
+        false => Duration::from_secs(60),
+    }
 }
 
 /// A virtual service of ours, behind a firewall mark, that leads probes to one real server.

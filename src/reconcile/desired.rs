@@ -2,8 +2,8 @@
 //!
 //! The observed table is an input because `unknown` holds and because what leaves drains: until a
 //! real server has a verdict its destinations stay as they are, and connections decide when one
-//! that leaves has left. Pure; time comes in. It knows neither which services are owned nor in
-//! which order changes are safe; that is [`super::plan`].
+//! that leaves has left. Pure; time comes in. It does not know in which
+//! order changes are safe; that is [`super::plan`].
 
 use std::collections::btree_map::Range;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +14,18 @@ use crate::health::Health;
 use crate::ipvs::model::{
     Destination, DestinationConfig, DestinationKey, Service, ServiceConfig, ServiceKey, Table,
 };
-use crate::policy::model::{DeclaredDestination, Policy, PrivateService, VirtualService};
+use crate::policy::model::{
+    DeclaredDestination, Policy, PrivateService, VirtualService, default_drain,
+};
 
-use super::diff::{Side, merge};
 use super::fitness::{Decision, Fitness, decide};
+use super::ownership::Owned;
 use super::standing::Standing;
 use super::view::HealthView;
 pub use super::why::{Drains, Why};
 pub use weighing::WeightParts;
 
+mod leaving;
 mod weighing;
 
 /// While something drains, its connections are looked at this often.
@@ -30,11 +33,13 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// Never wake sooner than this only because time passes: a wake costs a read of the table.
 const SHORTEST_WAKE: Duration = Duration::from_millis(200);
 
-/// Every declared virtual service as it should be. Services that are not in it are not declared.
+/// Every virtual service as it should be: those that are declared, and ours that still drain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// By identity.
     pub services: BTreeMap<ServiceKey, DesiredService>,
+    /// Ours that no policy declares any more and that are to go, with the reason.
+    pub gone: BTreeMap<ServiceKey, Why>,
     /// What the next decision has to know.
     pub standing: Standing,
     /// When to read and decide again although nothing has changed.
@@ -43,11 +48,11 @@ pub struct Desired {
     pub guarded: bool,
 }
 
-/// A declared virtual service as it should be.
+/// A virtual service as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredService {
-    /// Name of the policy that declares it.
-    pub policy: Arc<str>,
+    /// Name of the policy that declares it; `None`: it drains.
+    pub policy: Option<Arc<str>>,
     /// Its settings.
     pub config: ServiceConfig,
     /// The destinations it should have.
@@ -94,12 +99,14 @@ pub struct Moment<'t> {
     pub believed: Option<&'t Table>,
     /// Whether what no policy declares stays as it is: too much of it would go.
     pub guarded: bool,
+    /// Which virtual services are ours.
+    pub owned: &'t Owned,
 }
 
-impl Moment<'_> {
-    /// A table read now, by somebody who knows nothing of it.
-    pub fn first(now: Instant) -> Self {
-        Self { now, fresh: true, believed: None, guarded: false }
+impl<'t> Moment<'t> {
+    /// A table read now, by somebody who knows no more of it than what is ours.
+    pub fn first(now: Instant, owned: &'t Owned) -> Self {
+        Self { now, fresh: true, believed: None, guarded: false, owned }
     }
 }
 
@@ -114,7 +121,9 @@ impl Moment<'_> {
 /// An observed destination that nobody declares leaves, but of these as many stay as there are
 /// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
 /// one by one. What leaves has weight 0 until its connections are gone or the policy's drain
-/// deadline has passed. The sorry server is in while no real server takes connections.
+/// deadline has passed. So does every destination of a service of ours that nobody declares, unless
+/// that would take connections from a declared one. The sorry server is in while no real server
+/// takes connections.
 pub fn desired(
     view: &HealthView,
     observed: &Table,
@@ -128,12 +137,8 @@ pub fn desired(
         pass.policy(view, policy, observed, &mut services);
     }
     services.extend(view.policies.private.iter().map(private));
-    Desired {
-        services: services.into_iter().collect(),
-        standing: pass.next,
-        wake: pass.wake,
-        guarded: moment.guarded,
-    }
+    let (services, gone) = pass.undeclared(services.into_iter().collect(), observed);
+    Desired { services, gone, standing: pass.next, wake: pass.wake, guarded: moment.guarded }
 }
 
 /// What leads a probe through a virtual address is there whatever comes of the probe.
@@ -142,7 +147,7 @@ fn private(service: &PrivateService) -> (ServiceKey, DesiredService) {
     let why = Why::Private;
     let one = DesiredDestination { config: destination.config, why, weight: None };
     let destinations = [(destination.key, one)].into();
-    let (policy, config, absent) = (Arc::clone(policy), config.clone(), BTreeMap::new());
+    let (policy, config, absent) = (Some(Arc::clone(policy)), config.clone(), BTreeMap::new());
     (*key, DesiredService { policy, config, destinations, absent })
 }
 
@@ -266,6 +271,9 @@ impl Pass<'_> {
         let sorry = policy.sorry_server.as_ref().map(|server| view.real_server(server));
         let name: Arc<str> = Arc::from(policy.name.as_str());
         for service in &policy.services {
+            if service.drain != default_drain(&service.key, &service.config) {
+                self.next.drains.insert(service.key, service.drain);
+            }
             let mut settling = Settling {
                 service,
                 observed: observed.get(&service.key),
@@ -289,7 +297,7 @@ impl Pass<'_> {
                 );
             }
             let (destinations, absent) = desired;
-            let (policy, config) = (Arc::clone(&name), service.config.clone());
+            let (policy, config) = (Some(Arc::clone(&name)), service.config.clone());
             services.push((service.key, DesiredService { policy, config, destinations, absent }));
         }
     }
@@ -346,7 +354,11 @@ impl Pass<'_> {
             }
             Fitness::Leaves => {
                 let left = match found {
-                    Some(found) => self.leave(settling.service, key, &found, decision.why.clone()),
+                    Some(found) => {
+                        let (id, drain) =
+                            ((settling.service.key, key), settling.service.drain_of_one());
+                        self.leave(id, drain, &found, decision.why.clone())
+                    }
                     None => Err(decision.why.clone()),
                 };
                 match left {
@@ -365,81 +377,6 @@ impl Pass<'_> {
         let doubts = self.before.doubted.as_ref().is_none_or(|doubted| doubted.contains(&id));
         self.next.doubted.get_or_insert_default().extend(doubts.then_some(id));
         doubts
-    }
-
-    /// Lets a destination go: why it still has its row, with weight 0, or why it has none any more.
-    fn leave(
-        &mut self,
-        service: &VirtualService,
-        key: DestinationKey,
-        found: &Destination,
-        cause: Why,
-    ) -> Result<Why, Why> {
-        if service.drain.is_zero() {
-            return Err(cause);
-        }
-        let id = (service.key, key);
-        let since = self.before.draining.get(&id).copied().unwrap_or(self.moment.now);
-        // Until it is seen to be gone: should the removal be refused, it is not begun anew.
-        self.next.draining.insert(id, since);
-        let connections = found.connections.active.saturating_add(found.connections.inactive);
-        let left = service.drain.saturating_sub(self.elapsed(since));
-        if found.config.weight == 0 && self.moment.fresh && connections == 0 {
-            return Err(Why::Drained { cause: Box::new(cause), cut: 0 });
-        }
-        if left.is_zero() {
-            return Err(Why::Drained { cause: Box::new(cause), cut: connections });
-        }
-        self.wake_at(self.moment.now + left.min(DRAIN_POLL));
-        Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
-    }
-
-    /// Adds what the table has and no policy declares: as it is, one that takes connections for
-    /// each declared one that waits for its verdict outside the table. The others leave, at once if
-    /// somebody else put them there.
-    fn finish(&mut self, settling: Settling<'_>) -> Settled {
-        let Settling { service, observed, present, mut absent, matched, .. } = settling;
-        let mut present: BTreeMap<_, _> = present.into_iter().collect();
-        let Some(observed) = observed else { return (present, absent) };
-        if matched == observed.destinations.len() {
-            return (present, absent);
-        }
-        let sorry = service.sorry.map(|sorry| sorry.key);
-        let mut leftovers: Vec<(DestinationKey, Destination)> =
-            merge(&observed.destinations, &present)
-                .filter_map(|side| match side {
-                    Side::Left(key, found) if !absent.contains_key(key) && sorry != Some(*key) => {
-                        Some((*key, *found))
-                    }
-                    _ => None,
-                })
-                .collect();
-        leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
-        let waits = |why: &&Why| why.is_undecided() || matches!(why, Why::HeldBack(_));
-        let waiting = absent.values().filter(waits).count();
-        for (index, (key, found)) in leftovers.into_iter().enumerate() {
-            let config = found.config;
-            let still = DestinationConfig { weight: 0, ..config };
-            let drained = self.before.draining.contains_key(&(service.key, key));
-            let (config, why) = if self.moment.guarded && !drained {
-                (config, Why::Guarded)
-            } else if index < waiting && config.weight > 0 {
-                (config, Why::Undeclared)
-            } else if self.is_intruder(service.key, key) {
-                absent.insert(key, Why::Undeclared);
-                continue;
-            } else {
-                match self.leave(service, key, &found, Why::Undeclared) {
-                    Ok(why) => (still, why),
-                    Err(why) => {
-                        absent.insert(key, why);
-                        continue;
-                    }
-                }
-            };
-            present.insert(key, DesiredDestination { config, why, weight: None });
-        }
-        (present, absent)
     }
 
     /// Puts the sorry server in while nobody else takes connections, and lets it go afterwards.
@@ -463,7 +400,8 @@ impl Pass<'_> {
         let (config, why) = match (taken, verdict.effective(), found) {
             (true, _, None) => return,
             (true, _, Some(found)) => {
-                match self.leave(service, declared.key, found, Why::SorryNoMore) {
+                let id = (service.key, declared.key);
+                match self.leave(id, service.drain_of_one(), found, Why::SorryNoMore) {
                     Ok(why) => (Some(DestinationConfig { weight: 0, ..declared.config }), why),
                     Err(why) => (None, why),
                 }
@@ -482,12 +420,6 @@ impl Pass<'_> {
                 absent.insert(declared.key, why);
             }
         }
-    }
-
-    /// Whether somebody else put this destination into the table.
-    fn is_intruder(&self, service: ServiceKey, key: DestinationKey) -> bool {
-        let believed = self.moment.believed.and_then(|table| table.get(&service));
-        believed.is_some_and(|service| !service.destinations.contains_key(&key))
     }
 
     fn elapsed(&self, since: Instant) -> Duration {

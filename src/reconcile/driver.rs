@@ -312,7 +312,7 @@ impl Driver {
         believed: Option<&Table>,
         fresh: bool,
     ) -> Desired {
-        let moment = Moment { now: now(), fresh, believed, guarded: false };
+        let moment = Moment { fresh, believed, ..Moment::first(now(), &self.report.owned) };
         let wanted = desired(view, table, &self.standing, moment);
         if self.guard == Guard::Off {
             return wanted;

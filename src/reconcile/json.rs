@@ -5,7 +5,7 @@
 //!   `service`, `destination` (null for the service itself), `before` and `after` (the settings,
 //!   null where there are none), `policy` (null when no policy declares the service), `reason`,
 //!   `repair`, `private` (whether it is about a virtual service for probes), and `text`, the line that the log has;
-//! * `held`: each with `service`, `destination`, `policy`, `why` (`down`, `no_verdict`,
+//! * `held`: each with `service`, `destination`, `policy` (likewise), `why` (`down`, `no_verdict`,
 //!   `undeclared`, `drains`, `health_floor`, … as [`super::why::Why::name`] has them), `settings` (null when it is not in the table), `what` and `reason`;
 //! * `guarded`: services of ours that no policy declares, held by the reload guard;
 //! * `foreign`: the services left alone;
@@ -60,7 +60,7 @@ impl Serialize for Held {
         HeldJson {
             service: &self.service,
             destination: &self.destination,
-            policy: &self.policy,
+            policy: self.policy.as_deref(),
             why: self.why.name(),
             settings: self.config.as_ref(),
             what: self.what(),
@@ -88,7 +88,7 @@ struct ChangeJson<'p> {
 struct HeldJson<'p> {
     service: &'p ServiceKey,
     destination: &'p DestinationKey,
-    policy: &'p str,
+    policy: Option<&'p str>,
     why: &'static str,
     settings: Option<&'p DestinationConfig>,
     what: String,

@@ -100,7 +100,7 @@ mod tests {
 
     fn desired(marks: &[u32]) -> Desired {
         let service = DesiredService {
-            policy: Arc::from("www"),
+            policy: Some(Arc::from("www")),
             config: config(),
             destinations: BTreeMap::new(),
             absent: BTreeMap::new(),

@@ -68,8 +68,8 @@ pub struct Held {
     pub service: ServiceKey,
     /// The destination.
     pub destination: DestinationKey,
-    /// The policy that declares the service.
-    pub policy: Arc<str>,
+    /// The policy that declares the service; `None` when none does.
+    pub policy: Option<Arc<str>>,
     /// Its settings in the table, which stay; `None` when it is not in the table.
     pub config: Option<DestinationConfig>,
     /// What holds it: anything but [`Why::Up`].
@@ -187,11 +187,16 @@ pub fn plan(observed: &Table, desired: &Desired, owned: &Owned) -> Plan {
     for side in merge(observed, &desired.services) {
         match side {
             // Nobody else uses these marks.
-            Side::Left(key, found) if key.is_private() => planner.remove_service(key, found),
+            Side::Left(key, found) if key.is_private() => {
+                planner.remove_service(key, found, Why::Undeclared);
+            }
             Side::Left(key, _) if owned.contains(key) && desired.guarded => {
                 planner.guarded.push(*key);
             }
-            Side::Left(key, found) if owned.contains(key) => planner.remove_service(key, found),
+            Side::Left(key, found) if owned.contains(key) => {
+                let why = desired.gone.get(key).cloned().unwrap_or(Why::Undeclared);
+                planner.remove_service(key, found, why);
+            }
             Side::Left(key, _) => planner.foreign.push(*key),
             Side::Right(key, wanted) => planner.add_service(key, wanted),
             Side::Both(key, found, wanted) => planner.change_service(key, found, wanted),
@@ -242,14 +247,14 @@ impl Planner {
         self.phases[step.phase() as usize].push(step);
     }
 
-    fn remove_service(&mut self, key: &ServiceKey, found: &Service) {
+    fn remove_service(&mut self, key: &ServiceKey, found: &Service, why: Why) {
         let change = Change::DeleteService(*key);
-        self.step(change, Some(before(found)), None, Why::Undeclared);
+        self.step(change, Some(before(found)), None, why);
     }
 
     fn add_service(&mut self, key: &ServiceKey, wanted: &DesiredService) {
         let change = Change::AddService(*key, wanted.config.clone());
-        self.step(change, None, Some(&wanted.policy), Why::Up);
+        self.step(change, None, wanted.policy.as_ref(), Why::Up);
         for (destination, desired) in &wanted.destinations {
             self.add_destination(key, destination, wanted, desired);
         }
@@ -259,7 +264,7 @@ impl Planner {
     fn change_service(&mut self, key: &ServiceKey, found: &Service, wanted: &DesiredService) {
         if found.config != wanted.config {
             let change = Change::SetService(*key, wanted.config.clone());
-            self.step(change, Some(before(found)), Some(&wanted.policy), Why::Up);
+            self.step(change, Some(before(found)), wanted.policy.as_ref(), Why::Up);
         }
         for side in merge(&found.destinations, &wanted.destinations) {
             match side {
@@ -267,7 +272,7 @@ impl Planner {
                     let why = wanted.absent.get(destination).cloned().unwrap_or(Why::Undeclared);
                     let change = Change::DeleteDestination(*key, *destination);
                     let before = Before::Destination(found.config);
-                    self.step(change, Some(before), Some(&wanted.policy), why);
+                    self.step(change, Some(before), wanted.policy.as_ref(), why);
                 }
                 Side::Right(destination, desired) => {
                     self.add_destination(key, destination, wanted, desired);
@@ -288,7 +293,7 @@ impl Planner {
         desired: &DesiredDestination,
     ) {
         let change = Change::AddDestination(*service, *key, desired.config);
-        self.step(change, None, Some(&wanted.policy), desired.why.clone());
+        self.step(change, None, wanted.policy.as_ref(), desired.why.clone());
     }
 
     fn change_destination(
@@ -301,7 +306,7 @@ impl Planner {
         if found.config != desired.config {
             let change = Change::SetDestination(*service, *key, desired.config);
             let before = Before::Destination(found.config);
-            self.step(change, Some(before), Some(&wanted.policy), desired.why.clone());
+            self.step(change, Some(before), wanted.policy.as_ref(), desired.why.clone());
         } else if !matches!(desired.why, Why::Up | Why::Private) {
             self.hold(*service, *key, wanted, Some(found.config), &desired.why);
         }
@@ -329,7 +334,7 @@ impl Planner {
         config: Option<DestinationConfig>,
         why: &Why,
     ) {
-        let policy = Arc::clone(&wanted.policy);
+        let policy = wanted.policy.clone();
         self.held.push(Held { service, destination, policy, config, why: why.clone() });
     }
 }

@@ -155,12 +155,12 @@ fn groups(plan: &Plan, names: &Names) -> BTreeMap<ServiceKey, Group> {
     let mut groups: BTreeMap<ServiceKey, Group> = BTreeMap::new();
     for step in &plan.steps {
         let group = groups.entry(*step.change.service()).or_default();
-        group.policy = step.policy.clone();
+        group.policy.clone_from(&step.policy);
         group.lines.push(Line::of_step(step, names));
     }
     for held in plan.held.chunk_by(|left, right| left.service == right.service) {
         let group = groups.entry(held[0].service).or_default();
-        group.policy = Some(Arc::clone(&held[0].policy));
+        group.policy.clone_from(&held[0].policy);
         group.hold(held, names);
     }
     for group in groups.values_mut() {

@@ -26,6 +26,9 @@ pub struct Standing {
     pub withdrawn: BTreeSet<String>,
     /// Destinations that drain, and since when.
     pub draining: BTreeMap<(ServiceKey, DestinationKey), Instant>,
+    /// How long what leaves them may keep its connections, where that is not the default: what a
+    /// virtual service is told by after no policy declares it any more.
+    pub drains: BTreeMap<ServiceKey, Duration>,
     /// Under slow start, destinations that an operator or their own word keeps out (`None`), and
     /// since when those are back that it has kept out.
     pub returning: BTreeMap<(ServiceKey, DestinationKey), Option<Instant>>,
@@ -39,6 +42,9 @@ pub struct Standing {
 pub struct Recorded {
     withdrawn: BTreeSet<String>,
     draining: Vec<RecordedDrain>,
+    /// In milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    drains: Vec<(ServiceKey, u64)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     returning: Vec<RecordedReturn>,
 }
@@ -85,8 +91,13 @@ impl Standing {
             let (service, destination, since) = (*service, *destination, since.map(seconds));
             RecordedReturn { service, destination, since }
         });
-        let (draining, returning) = (draining.collect(), returning.collect());
-        Recorded { withdrawn: self.withdrawn.clone(), draining, returning }
+        let millis = |drain: &Duration| u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+        Recorded {
+            withdrawn: self.withdrawn.clone(),
+            draining: draining.collect(),
+            drains: self.drains.iter().map(|(key, drain)| (*key, millis(drain))).collect(),
+            returning: returning.collect(),
+        }
     }
 
     /// As it was written down; a time to come, by a clock that was set back, is now.
@@ -104,14 +115,21 @@ impl Standing {
             .returning
             .iter()
             .map(|one| ((one.service, one.destination), one.since.map(instant)));
-        let (draining, returning) = (draining.collect(), returning.collect());
-        Self { draining, returning, withdrawn: recorded.withdrawn, doubted: None }
+        let drains = recorded.drains.iter().map(|(key, it)| (*key, Duration::from_millis(*it)));
+        Self {
+            draining: draining.collect(),
+            drains: drains.collect(),
+            returning: returning.collect(),
+            withdrawn: recorded.withdrawn,
+            doubted: None,
+        }
     }
 
     /// Whether the same things drain, are withdrawn and return.
     pub fn is_like(&self, other: &Self) -> bool {
         self.withdrawn == other.withdrawn
             && self.draining.keys().eq(other.draining.keys())
+            && self.drains == other.drains
             && self.returning == other.returning
     }
 }
@@ -130,7 +148,8 @@ mod tests {
         let id = ("tcp://192.0.2.1:80".parse().unwrap(), "10.0.0.1:80".parse().unwrap());
         let returning = [(id, None), ((id.0, "10.0.0.2:80".parse().unwrap()), Some(since))].into();
         let (withdrawn, draining) = (["www".to_owned()].into(), [(id, since)].into());
-        Standing { withdrawn, draining, returning, doubted: None }
+        let drains = [(id.0, Duration::from_millis(1500))].into();
+        Standing { withdrawn, draining, drains, returning, doubted: None }
     }
 
     #[test]

@@ -177,8 +177,8 @@ impl App {
     /// What would explain what is selected.
     pub(super) fn question(&self) -> Option<Question> {
         let (service, destination) = self.current()?;
-        let real_server = destination?.real_server.clone()?;
-        Some(Question { policy: service.policy.clone(), real_server })
+        let (policy, real_server) = (service.policy.clone()?, destination?.real_server.clone()?);
+        Some(Question { policy, real_server })
     }
 
     fn show(&mut self, status: Status) {

@@ -83,10 +83,10 @@ fn of_service(service: &ServiceStatus) -> String {
     let active: u64 = all().map(|it| u64::from(it.connections.active)).sum();
     let inactive: u64 = all().map(|it| u64::from(it.connections.inactive)).sum();
     format!(
-        "{} of policy {}: {there}\n  settings   {}\n  has        {} destinations, {active} active \
+        "{}, {}: {there}\n  settings   {}\n  has        {} destinations, {active} active \
          and {inactive} inactive connections\nSelect a destination to have it explained.",
         service.service,
-        service.policy,
+        service.origin(),
         service.config,
         service.destinations.len()
     )

@@ -156,8 +156,8 @@ impl Columns {
 /// `tcp://192.0.2.1:80  2 of 3 up  wlc  policy www`.
 fn title(service: &ServiceStatus, up: usize, of: usize) -> String {
     let missing = if service.in_kernel { "" } else { "NOT IN THE TABLE  " };
-    let (key, policy, config) = (service.service, &service.policy, &service.config);
-    clean(&format!("{key}  {up} of {of} up  {missing}policy {policy}  {config}"))
+    let (key, origin, config) = (service.service, service.origin(), &service.config);
+    clean(&format!("{key}  {up} of {of} up  {missing}{origin}  {config}"))
 }
 
 /// Wanted and in the table.

@@ -116,7 +116,7 @@ struct Lister<'a> {
 impl Lister<'_> {
     /// A service and its destinations with the rank of the first; `None` if nothing of it is shown.
     fn block(&self, number: usize, service: &ServiceStatus) -> Option<(u64, Vec<Row>)> {
-        let own = format!("{} {} {}", service.service, service.policy, service.config);
+        let own = format!("{} {} {}", service.service, service.origin(), service.config);
         let own = own.to_lowercase();
         let (mut up, mut of, mut any, mut rank) = (0, 0, !service.in_kernel, u64::MAX);
         let mut shown: Vec<(u64, Row)> = Vec::new();
@@ -148,8 +148,8 @@ impl Lister<'_> {
     }
 
     fn is_sorry(&self, service: &ServiceStatus, it: &DestinationStatus) -> bool {
-        let name = it.real_server.as_deref();
-        name.is_some_and(|name| !self.declared.contains(&(service.policy.as_str(), name)))
+        let of = service.policy.as_deref().zip(it.real_server.as_deref());
+        of.is_some_and(|of| !self.declared.contains(&of))
     }
 
     fn shows(&self, service: &str, it: &DestinationStatus, problem: bool) -> bool {

@@ -40,7 +40,7 @@ fn check(folder: &Path) -> Option<String> {
 fn planned(scenario: &Scenario, folder: &Path) -> Plan {
     let view = scenario.view();
     let (believed, guarded) = (scenario.believed.as_ref(), scenario.guarded);
-    let moment = Moment { believed, guarded, ..Moment::first(scenario.now) };
+    let moment = Moment { believed, guarded, ..Moment::first(scenario.now, &scenario.owned) };
     let wanted = desired(&view, &scenario.observed, &scenario.standing, moment);
     let mut first = plan(&scenario.observed, &wanted, &scenario.owned);
     if let Some(believed) = &scenario.believed {

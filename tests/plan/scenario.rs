@@ -11,8 +11,8 @@
 //! * `advice` with `ADDRESS [75%|=40] [drain|maint|down REASON]`;
 //! * `unadvised` with `ADDRESS`: it may advise and has had no turn yet;
 //! * `overrides` with `POLICY ADDRESS drain|disable|WEIGHT [REASON]`;
-//! * `standing` with `begun` (it is not the first pass), `withdrawn POLICY`, `draining SERVICE DESTINATION AGO`, `kept-out SERVICE
-//!   DESTINATION` and `back SERVICE DESTINATION AGO`;
+//! * `standing` with `begun` (it is not the first pass), `withdrawn POLICY`, `draining SERVICE DESTINATION AGO`, `drains SERVICE
+//!   DURATION` (what its policy said when there was one), `kept-out SERVICE DESTINATION` and `back SERVICE DESTINATION AGO`;
 //! * `guarded`: the guard at the start holds what no policy declares;
 //! * `blast` with the addresses that the blast-radius limit holds as `ADDRESS up|unknown`.
 
@@ -207,6 +207,10 @@ impl Scenario {
             ["draining", service, destination, ago] => {
                 let since = self.now - humantime::parse_duration(ago).unwrap();
                 self.standing.draining.insert((parse(service), parse(destination)), since);
+            }
+            ["drains", service, within] => {
+                let within = humantime::parse_duration(within).unwrap();
+                self.standing.drains.insert(parse(service), within);
             }
             _ => panic!("what is `{line}`?"),
         }

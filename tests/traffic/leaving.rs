@@ -165,6 +165,49 @@ pub(crate) fn is_cut() {
     }
 }
 
+/// A whole virtual service leaves the policy: a long request through it goes on, over a restart of the
+/// daemon, and it goes when that has ended. Nobody notices beside it.
+pub(crate) fn service_drains() {
+    let site = Site::new();
+    site.by_hand("--set 900 1 300");
+    let all = site.addresses();
+    let www = |keys: &[&str]| policy(keys, "forwarding: direct\nweight: 80", &all, 80);
+    let policies = Policies::new("www.yaml", &www(&KEYS));
+    let daemon = Daemon::start(&policies, &[]);
+    site.table.until_exactly("all in", PATIENCE, &direct(&KEYS, 80, &all));
+    let traffic = site.traffic(&[&format!("{VIP1}:443")]);
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+    let mut long = begin_request(&site, 0);
+
+    policies.replace("www.yaml", &www(&KEYS[1..]));
+    let rest = direct(&KEYS[1..], 80, &all);
+    let mut last = rest.clone();
+    last.extend(direct(&KEYS[..1], 0, &all[..1]));
+    site.table.until_exactly("only who is busy is left of it", PATIENCE, &last);
+    daemon.kill();
+    traffic.carry_on(50);
+    let daemon = Daemon::start(&policies, &[]);
+    let shown = until_status("it is shown", |status| {
+        let services = &mut status.services.iter().filter(|it| it.policy.is_none());
+        services.any(|it| it.destinations.iter().any(|row| row.connections.active > 0))
+    });
+    let leaving = shown.services.last().unwrap();
+    assert_eq!(leaving.service.to_string(), KEYS[0]);
+    assert!(leaving.destinations[0].drain_left.is_some(), "{leaving:#?}");
+    assert_eq!(site.table.lines(), last, "its long request was cut");
+
+    let begun = now();
+    assert_eq!(finish_request(&mut long), "rs232");
+    drop(long);
+    let gone = site.table.until_exactly("it has left", PATIENCE, &rest);
+    println!("  the service was removed {:?} after its last request", gone - begun);
+    let removed =
+        format!("- {}: rr, with its 1 destination; no policy declares it; drained", KEYS[0]);
+    daemon.until_log("that", |line| line.message == removed);
+    traffic.carry_on(50);
+    site.assert_none_failed(&traffic.stop(), |_| false);
+}
+
 /// A request to this real server that is not complete yet.
 fn begin_request(site: &Site, victim: usize) -> TcpStream {
     let address: SocketAddr = format!("{VIP1}:80").parse().unwrap();

@@ -67,6 +67,7 @@ in_guests! {
     refusals: refusals::name_what_is_missing;
     other_families: families::udp_and_ipv6;
     drain_under_load: leaving::drains;
+    drain_of_a_service: leaving::service_drains;
     slow_start_under_load: leaving::comes_back_slowly;
     cut_when_down: leaving::is_cut;
     health_floor_keeps: limits::floor_keeps;

@@ -59,7 +59,7 @@ fn templates(case: &Case<'_>) -> Option<Finding> {
         .map(|(_, it)| it.key)
         .collect();
     let drained: Vec<_> =
-        persistent().filter(|(_, it)| !it.drain.is_zero()).map(|(_, it)| it.key).collect();
+        persistent().filter(|(_, it)| !it.drain_of_one().is_zero()).map(|(_, it)| it.key).collect();
     let (severity, why) = match (quiesced.is_empty(), drained.is_empty()) {
         (true, true) => return None,
         (false, _) => (
@@ -143,7 +143,7 @@ fn fin(case: &Case<'_>, timeouts: Timeouts) -> Option<Finding> {
         .services()
         .filter(|(_, it)| it.destinations.iter().any(|one| half(one.config.forwarding)))
         .filter(|(_, it)| matches!(it.key, ServiceKey::Address { protocol: Protocol::Tcp, .. }))
-        .map(|(_, it)| it.drain.as_secs())
+        .map(|(_, it)| it.drain_of_one().as_secs())
         .filter(|drain| *drain > 0)
         .collect();
     drains.sort_unstable();

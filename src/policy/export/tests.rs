@@ -59,8 +59,9 @@ proptest! {
         }
         for health in [Health::Up, Health::Unknown] {
             let view = HealthView::uniform(Arc::new(set.clone()), health);
-            let wanted = desired(&view, &table, &Standing::default(), Moment::first(now()));
             let owned: Owned = declared.iter().copied().collect();
+            let moment = Moment::first(now(), &owned);
+            let wanted = desired(&view, &table, &Standing::default(), moment);
             prop_assert_eq!(plan(&table, &wanted, &owned).steps, vec![], "{}", export.yaml);
         }
     }

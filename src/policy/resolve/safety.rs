@@ -2,30 +2,19 @@
 
 use std::time::Duration;
 
-use crate::ipvs::model::{Protocol, ServiceKey};
 use crate::policy::file::PolicyFile;
 use crate::policy::file::safety::{AtFloorWord, FloorEntry};
-use crate::policy::model::{AtFloor, HealthFloor, OnDown, Share};
+use crate::policy::model::{AtFloor, HealthFloor, OnDown, Share, default_drain};
 use crate::policy::source::{Place, Report};
 
 use super::server::Server;
 use super::service::Service;
 
-/// How long a destination that leaves may keep its connections, unless the policy says otherwise.
-const DRAIN: Duration = Duration::from_secs(60);
-
 /// How long connections of a service may take to end.
-///
-/// Unless the policy says how long, datagrams are not waited for; and one-packet scheduling has no
-/// connections. A scheduler that refuses the clients of one with weight 0 would lose more than it
-/// saves.
 pub(super) fn drain(file: &PolicyFile, service: &Service) -> Duration {
-    let is_udp = matches!(service.key.value, ServiceKey::Address { protocol: Protocol::Udp, .. });
-    let written = file.safety.drain.get().map(|drain| drain.value);
-    if service.config.flags.one_packet || service.config.refuses_weight_0() {
-        return Duration::ZERO;
-    }
-    written.unwrap_or(if is_udp { Duration::ZERO } else { DRAIN })
+    let by_default = default_drain(&service.key.value, &service.config);
+    let written = file.safety.drain.get().filter(|_| !service.config.flags.one_packet);
+    written.map_or(by_default, |drain| drain.value)
 }
 
 /// How long a real server takes to its whole weight in a service.

@@ -40,7 +40,14 @@ fn services(source: &Source<'_>, page: &mut Page) {
         .iter()
         .map(|it| {
             let key = it.service.to_string();
-            (Labels::of(&[("service", &key), ("policy", &it.policy)]), it, in_table(it))
+            (
+                Labels::of(&[
+                    ("service", &key),
+                    ("policy", it.policy.as_deref().unwrap_or_default()),
+                ]),
+                it,
+                in_table(it),
+            )
         })
         .collect();
     let help = "1 if the virtual service is in the table";
@@ -114,7 +121,10 @@ fn destinations<'a>(source: &Source<'a>) -> Vec<One<'a>> {
     let mut all = Vec::new();
     for service in &source.status.services {
         let key = service.service.to_string();
-        let of_service = Labels::of(&[("service", &key), ("policy", &service.policy)]);
+        let of_service = Labels::of(&[
+            ("service", &key),
+            ("policy", service.policy.as_deref().unwrap_or_default()),
+        ]);
         let in_table = table.and_then(|table| table.get(&service.service));
         for status in &service.destinations {
             let labels = of_service

@@ -1,0 +1,191 @@
+//! What leaves: destinations and whole virtual services that no policy declares any more drain.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ipvs::model::{
+    Destination, DestinationConfig, DestinationKey, Service, ServiceKey, Table,
+};
+use crate::policy::model::default_drain;
+
+use super::{DRAIN_POLL, DesiredDestination, DesiredService, Drains, Pass, Settled, Settling, Why};
+use crate::reconcile::diff::{Side, merge};
+
+/// The virtual services by identity, and those that go, with the reason.
+pub(super) type Services = (BTreeMap<ServiceKey, DesiredService>, BTreeMap<ServiceKey, Why>);
+
+impl Pass<'_> {
+    /// Lets a destination go: why it still has its row, with weight 0, or why it has none any more.
+    pub(super) fn leave(
+        &mut self,
+        id: (ServiceKey, DestinationKey),
+        drain: Duration,
+        found: &Destination,
+        cause: Why,
+    ) -> Result<Why, Why> {
+        if drain.is_zero() {
+            return Err(cause);
+        }
+        let since = self.before.draining.get(&id).copied().unwrap_or(self.moment.now);
+        // Until it is seen to be gone: should the removal be refused, it is not begun anew.
+        self.next.draining.insert(id, since);
+        let connections = found.connections.active.saturating_add(found.connections.inactive);
+        let left = drain.saturating_sub(self.elapsed(since));
+        if found.config.weight == 0 && self.moment.fresh && connections == 0 {
+            return Err(Why::Drained { cause: Box::new(cause), cut: 0 });
+        }
+        if left.is_zero() {
+            return Err(Why::Drained { cause: Box::new(cause), cut: connections });
+        }
+        self.wake_at(self.moment.now + left.min(DRAIN_POLL));
+        Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
+    }
+
+    /// Adds what the table has and no policy declares: as it is, one that takes connections for
+    /// each declared one that waits for its verdict outside the table. The others leave, at once if
+    /// somebody else put them there.
+    pub(super) fn finish(&mut self, settling: Settling<'_>) -> Settled {
+        let Settling { service, observed, present, mut absent, matched, .. } = settling;
+        let mut present: BTreeMap<_, _> = present.into_iter().collect();
+        let Some(observed) = observed else { return (present, absent) };
+        if matched == observed.destinations.len() {
+            return (present, absent);
+        }
+        let sorry = service.sorry.map(|sorry| sorry.key);
+        let mut leftovers: Vec<(DestinationKey, Destination)> =
+            merge(&observed.destinations, &present)
+                .filter_map(|side| match side {
+                    Side::Left(key, found) if !absent.contains_key(key) && sorry != Some(*key) => {
+                        Some((*key, *found))
+                    }
+                    _ => None,
+                })
+                .collect();
+        leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
+        let waits = |why: &&Why| why.is_undecided() || matches!(why, Why::HeldBack(_));
+        let waiting = absent.values().filter(waits).count();
+        for (index, (key, found)) in leftovers.into_iter().enumerate() {
+            let config = found.config;
+            let still = DestinationConfig { weight: 0, ..config };
+            let drained = self.before.draining.contains_key(&(service.key, key));
+            let (config, why) = if self.moment.guarded && !drained {
+                (config, Why::Guarded)
+            } else if index < waiting && config.weight > 0 {
+                (config, Why::Undeclared)
+            } else if self.is_intruder(service.key, key) {
+                absent.insert(key, Why::Undeclared);
+                continue;
+            } else {
+                let id = (service.key, key);
+                match self.leave(id, service.drain_of_one(), &found, Why::Undeclared) {
+                    Ok(why) => (still, why),
+                    Err(why) => {
+                        absent.insert(key, why);
+                        continue;
+                    }
+                }
+            };
+            present.insert(key, DesiredDestination { config, why, weight: None });
+        }
+        (present, absent)
+    }
+
+    /// Adds those of our services that no policy declares any more and that still drain, and says of
+    /// the others that are done why they go. What the reload guard holds is left out.
+    pub(super) fn undeclared(
+        &mut self,
+        mut declared: BTreeMap<ServiceKey, DesiredService>,
+        observed: &Table,
+    ) -> Services {
+        let mut leaving = Vec::new();
+        for (key, found) in observed {
+            let is_ours = self.moment.owned.contains(key) && !key.is_private();
+            let is_held = self.moment.guarded && !self.has_begun(key, found);
+            if !is_ours || is_held || declared.contains_key(key) {
+                continue;
+            }
+            let drain = match shadows(key, &declared) {
+                true => Duration::ZERO,
+                false => self.drain_of(key, found),
+            };
+            leaving.push((*key, self.leave_service(key, found, drain)));
+        }
+        let mut gone = BTreeMap::new();
+        for (key, left) in leaving {
+            match left {
+                Ok(service) => _ = declared.insert(key, service),
+                Err(why) => _ = gone.insert(key, why),
+            }
+        }
+        (declared, gone)
+    }
+
+    /// As it is while something in it still drains, or why it goes.
+    fn leave_service(
+        &mut self,
+        key: &ServiceKey,
+        found: &Service,
+        drain: Duration,
+    ) -> Result<DesiredService, Why> {
+        let (mut destinations, mut absent) = (BTreeMap::new(), BTreeMap::new());
+        let (mut has_drained, mut cut) = (false, 0u32);
+        for (at, one) in &found.destinations {
+            let drain = if self.is_intruder(*key, *at) { Duration::ZERO } else { drain };
+            match self.leave((*key, *at), drain, one, Why::Undeclared) {
+                Ok(why) => {
+                    let config = DestinationConfig { weight: 0, ..one.config };
+                    destinations.insert(*at, DesiredDestination { config, why, weight: None });
+                }
+                Err(why) => {
+                    if let Why::Drained { cut: more, .. } = &why {
+                        has_drained = true;
+                        cut = cut.saturating_add(*more);
+                    }
+                    absent.insert(*at, why);
+                }
+            }
+        }
+        if !destinations.is_empty() {
+            self.next.drains.insert(*key, drain);
+            let config = found.config.clone();
+            return Ok(DesiredService { policy: None, config, destinations, absent });
+        }
+        Err(match has_drained {
+            true => Why::Drained { cause: Box::new(Why::Undeclared), cut },
+            false => Why::Undeclared,
+        })
+    }
+
+    /// How long the policy that declared it lets its connections take, or policies by default.
+    fn drain_of(&self, key: &ServiceKey, found: &Service) -> Duration {
+        let known = self.before.drains.get(key).copied();
+        known.unwrap_or_else(|| default_drain(key, &found.config))
+    }
+
+    fn has_begun(&self, key: &ServiceKey, found: &Service) -> bool {
+        found.destinations.keys().any(|at| self.before.draining.contains_key(&(*key, *at)))
+    }
+
+    /// Whether somebody else put this destination into the table.
+    fn is_intruder(&self, service: ServiceKey, key: DestinationKey) -> bool {
+        let believed = self.moment.believed.and_then(|table| table.get(&service));
+        believed.is_some_and(|service| !service.destinations.contains_key(&key))
+    }
+}
+
+/// Whether new connections of a declared service may be looked up in this one first, which takes
+/// none while it drains: a mark goes before addresses, and a port before all ports
+/// (`ip_vs_service_find`).
+fn shadows(key: &ServiceKey, declared: &BTreeMap<ServiceKey, DesiredService>) -> bool {
+    let is_shadowed = |other: &ServiceKey| match (key, other) {
+        (ServiceKey::Fwmark { family, .. }, ServiceKey::Address { .. }) => {
+            *family == other.family()
+        }
+        (
+            ServiceKey::Address { protocol, address, .. },
+            ServiceKey::Address { protocol: other, address: at, port: 0 },
+        ) => (protocol, address) == (other, at),
+        _ => false,
+    };
+    declared.keys().any(is_shadowed)
+}
