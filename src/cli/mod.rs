@@ -24,6 +24,7 @@ mod settings;
 mod settings_follower;
 mod status;
 mod top;
+mod values;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
