@@ -29,6 +29,7 @@ use crate::health::Health;
 use crate::ipvs::model::{ServiceKey, Table};
 use crate::policy::model::PolicySet;
 use crate::probe::advice::Advice;
+use crate::probe::target::Target;
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::standing;
 use crate::reconcile::view::{HealthView, Verdict};
@@ -69,6 +70,9 @@ pub struct KnownHealth {
     /// What it advises, unless that has expired.
     #[serde(default)]
     pub advice: Option<Advice>,
+    /// Whether it may advise and has had no turn to do so.
+    #[serde(default)]
+    pub unadvised: bool,
 }
 
 /// Says that what the blast-radius limit holds has really failed.
@@ -96,12 +100,19 @@ impl PlanInput {
             let since = ago.and_then(|ago| now.checked_sub(ago));
             let reason = known.reason.as_deref().map(Into::into);
             let (held, advice) = (known.held, known.advice.clone());
-            Verdict { since, held, advice, ..Verdict::of(known.health, reason) }
+            let unadvised = known.unadvised;
+            Verdict { since, held, advice, unadvised, ..Verdict::of(known.health, reason) }
         };
         let verdicts: Vec<Option<Verdict>> =
             set.targets.iter().map(|target| self.health.get(&target.key()).map(verdict)).collect();
         let strangers = verdicts.iter().filter(|verdict| verdict.is_none()).count();
-        let verdicts = verdicts.into_iter().map(Option::unwrap_or_default).collect();
+        let stranger = |target: &Target| Verdict {
+            unadvised: target.check.kind.advises(),
+            ..Verdict::default()
+        };
+        let verdicts = verdicts.into_iter().zip(&set.targets);
+        let verdicts =
+            verdicts.map(|(known, target)| known.unwrap_or_else(|| stranger(target))).collect();
         let overrides = Arc::new(self.overrides.clone());
         (HealthView { overrides, ..HealthView::new(set, verdicts) }, strangers)
     }

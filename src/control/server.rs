@@ -188,6 +188,7 @@ fn known_health(snapshot: &Snapshot) -> BTreeMap<String, KnownHealth> {
             since_ago: verdict.since.map(ago),
             held: verdict.held,
             advice: verdict.advice.clone(),
+            unadvised: verdict.unadvised,
         };
         let entry = known.entry(target.key()).or_insert_with(|| health.clone());
         if health.health == Health::Down {

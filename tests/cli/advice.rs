@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::backend::Backend;
 use crate::daemon::Daemon;
-use crate::scratch::{DEADLINE, Scratch, within};
+use crate::scratch::{DEADLINE, Scratch, finish, pointsman, within};
 
 /// An agent that says one line, or closes without a word when that is empty. It ends when dropped.
 struct Agent {
@@ -228,4 +228,30 @@ fn what_was_advised_counts_after_a_restart() {
         daemon.wait_logged("+ tcp://192.0.2.10:80 127.", 1);
         assert_eq!(daemon.stop().0, Some(0));
     }
+}
+
+/// An edit that asks real servers what they want changes no weight before they have had a turn, and
+/// so says the plan of it beside a daemon.
+#[test]
+fn a_plan_waits_for_an_agent_that_is_new() {
+    let backend = Backend::start();
+    let _other = Backend::on(Ipv4Addr::new(127, 0, 0, 2).into(), backend.address.port()).unwrap();
+    let scratch = Scratch::new();
+    let text = policy(&backend, "");
+    scratch.write("www.yaml", &text);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    wait_weight(&daemon, 80);
+    let edit = text.replace("weight: 80", "weight: 40");
+    let file = scratch.path("edit.yaml");
+    fs::write(&file, format!("{edit}  - agent: {{ port: 9 }}\n")).unwrap();
+    let plan = || {
+        let mut plan = pointsman(&["plan", "--policies"]);
+        plan.arg(&file).arg("--socket").arg(scratch.socket());
+        finish(plan).exit(0).stdout
+    };
+    let text = plan();
+    assert!(text.contains("not asked yet what it wants") && !text.contains("80 → 40"), "{text}");
+    fs::write(&file, edit).unwrap();
+    assert!(plan().contains("weight 80 → 40"));
 }
