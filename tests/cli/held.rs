@@ -179,9 +179,10 @@ fn post(scratch: &Scratch, path: &str, body: &str) -> String {
     let mut stream = std::os::unix::net::UnixStream::connect(scratch.socket()).unwrap();
     stream.set_read_timeout(Some(crate::scratch::DEADLINE)).unwrap();
     let length = body.len();
-    write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n");
+    // Whoever refuses it may answer and hang up before all of it is written.
+    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
 }

@@ -44,7 +44,8 @@ pub(crate) fn servers_and_weights() {
     traffic.carry_on(100);
     wrote(&[("delete destination", 2), ("set destination", 2)]);
 
-    policies.write("more.yaml", &policy(&SECOND, "forwarding: direct", &all[1..], 80));
+    let second = "forwarding: direct\ndrain: { deadline: 1s }";
+    policies.write("more.yaml", &policy(&SECOND, second, &all[1..], 80));
     let mut both = direct(&FIRST, 40, &all[1..]);
     both.extend(direct(&SECOND, 1, &all[1..]));
     site.table.until_exactly("a drop-in more", PATIENCE, &both);
@@ -57,7 +58,7 @@ pub(crate) fn servers_and_weights() {
     policies.remove("more.yaml");
     site.table.until_exactly("a drop-in less", PATIENCE, &direct(&FIRST, 40, &all[1..]));
     traffic.carry_on(50);
-    wrote(&[("delete service", 1)]);
+    wrote(&[("set destination", 3), ("delete service", 1)]);
 
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |_| false);

@@ -48,7 +48,8 @@ pub(crate) fn drift_is_repaired() {
     let foreign = site.table.lines();
     assert_eq!(foreign.len(), FOREIGN.len());
     let all = site.addresses();
-    let text = policy(&[HTTP, HTTPS], "forwarding: direct\nweight: 80", &all, 80);
+    let settings = "forwarding: direct\nweight: 80\ndrain: { deadline: 1s }";
+    let text = policy(&[HTTP, HTTPS], settings, &all, 80);
     let policies = Policies::new("www.yaml", &text);
     fs::write(TOLD, "").unwrap();
     fs::set_permissions(TOLD, fs::Permissions::from_mode(0o666)).unwrap();
@@ -106,15 +107,21 @@ pub(crate) fn drift_is_repaired() {
 
     // A service leaves the policies while nobody runs.
     assert_eq!(daemon.stop().code(), Some(0));
-    policies.replace("www.yaml", &policy(&[HTTP], "forwarding: direct\nweight: 80", &all, 80));
+    policies.replace("www.yaml", &policy(&[HTTP], settings, &all, 80));
     traffic.turn_to(&[&format!("{VIP1}:80")]);
     traffic.carry_on(50);
     let daemon = Daemon::start(&policies, &[]);
     let left: Lines = everything.iter().filter(|line| !line.starts_with(HTTPS)).cloned().collect();
     site.table.until_exactly("the service that left is gone", PATIENCE, &left);
     traffic.carry_on(50);
-    let gone = format!("- {HTTPS}: rr, with its 4 destinations; no policy declares it");
-    assert_eq!(daemon.changes(), [gone]);
+    let changes = daemon.changes();
+    let (lowered, removed) = changes.split_at(4);
+    let is_lowered =
+        |line: &String| line.starts_with(&format!("~ {HTTPS} ")) && line.contains("→ 0;");
+    assert!(lowered.iter().all(is_lowered), "{lowered:#?}");
+    let gone =
+        format!("- {HTTPS}: rr, with its 4 destinations; no policy declares it; drain deadline");
+    assert!(removed.len() == 1 && removed[0].starts_with(&gone), "{removed:#?}");
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |it| {
         damages.iter().any(|(done, repaired)| it.ended >= *done && it.begun <= *repaired)

@@ -94,7 +94,8 @@ pub(crate) fn half_of_the_policies_lost() {
     let site = Site::new();
     let tap = site.tap();
     let all = site.addresses();
-    let policies = Policies::new("www.yaml", &policy(&KEYS, "forwarding: direct", &all, 80));
+    let settings = "forwarding: direct\ndrain: { deadline: 1s }";
+    let policies = Policies::new("www.yaml", &policy(&KEYS, settings, &all, 80));
     policies.write("more.yaml", &policy(&OTHER, "forwarding: direct", &all, 80));
     let daemon = Daemon::start(&policies, &[]);
     let mut full = direct(&KEYS, 1, &all);

@@ -100,13 +100,17 @@ impl Pass<'_> {
         let mut leaving = Vec::new();
         for (key, found) in observed {
             let is_ours = self.moment.owned.contains(key) && !key.is_private();
-            let is_held = self.moment.guarded && !self.has_begun(key, found);
-            if !is_ours || is_held || declared.contains_key(key) {
+            if !is_ours || declared.contains_key(key) {
+                continue;
+            }
+            let known = self.before.drains.get(key).copied();
+            self.next.drains.extend(known.map(|drain| (*key, drain)));
+            if self.moment.guarded && !self.has_begun(key, found) {
                 continue;
             }
             let drain = match shadows(key, &declared) {
                 true => Duration::ZERO,
-                false => self.drain_of(key, found),
+                false => known.unwrap_or_else(|| default_drain(key, &found.config)),
             };
             leaving.push((*key, self.leave_service(key, found, drain)));
         }
@@ -146,7 +150,6 @@ impl Pass<'_> {
             }
         }
         if !destinations.is_empty() {
-            self.next.drains.insert(*key, drain);
             let config = found.config.clone();
             return Ok(DesiredService { policy: None, config, destinations, absent });
         }
@@ -154,12 +157,6 @@ impl Pass<'_> {
             true => Why::Drained { cause: Box::new(Why::Undeclared), cut },
             false => Why::Undeclared,
         })
-    }
-
-    /// How long the policy that declared it lets its connections take, or policies by default.
-    fn drain_of(&self, key: &ServiceKey, found: &Service) -> Duration {
-        let known = self.before.drains.get(key).copied();
-        known.unwrap_or_else(|| default_drain(key, &found.config))
     }
 
     fn has_begun(&self, key: &ServiceKey, found: &Service) -> bool {
