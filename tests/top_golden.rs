@@ -200,6 +200,20 @@ fn sorry(key: &str) -> Value {
     destination(key, "10.0.0.99", "up", None, None, "no checks: always up")
 }
 
+/// A farm on a table that measures its traffic.
+fn busy() -> Value {
+    let mut status = farm();
+    let service = &mut status["services"][0];
+    service["rates"] =
+        json!({ "connections": 1234, "bytes_in": 3_400_000, "bytes_out": 41_000_000 });
+    let destinations = service["destinations"].as_array_mut().unwrap();
+    destinations[0]["rates"] =
+        json!({ "connections": 1229, "bytes_in": 3_399_000, "bytes_out": 40_900_000 });
+    // Its answers do not pass the director.
+    destinations[2]["rates"] = json!({ "connections": 5, "bytes_in": 999 });
+    status
+}
+
 fn alarm() -> Value {
     let mut status = farm();
     let alarm = json!({ "since_seconds": 30.0, "held": 3, "targets": 4 });
@@ -286,6 +300,8 @@ fn screens_are_as_written_down() {
         ("farm-100", Screen::new(100, 24).status(&farm()).status(&more)),
         ("farm-160", Screen::new(160, 24).status(&farm())),
         ("farm-low", Screen::new(80, 8).status(&farm())),
+        ("busy-80", Screen::new(80, 24).status(&busy()).press(&[KeyCode::Down])),
+        ("busy-160", Screen::new(160, 24).status(&busy())),
         ("fine", Screen::new(100, 18).status(&fine())),
         ("empty", Screen::new(80, 16).status(&empty())),
         ("alarm-60", Screen::new(60, 20).status(&alarm())),

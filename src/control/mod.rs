@@ -15,6 +15,7 @@ pub mod latencies;
 mod moment;
 mod operations;
 pub mod overrides;
+pub mod rates;
 pub mod server;
 pub mod status;
 pub mod text;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::advising::{AdviceStatus, AdvisorStatus};
 use super::certificate::CertificateStatus;
 use super::holding::DampingStatus;
+use super::rates::RatesStatus;
 use super::status::{
     CheckStatus, DestinationStatus, RealServerStatus, ServiceStatus, WeightStatus, rfc3339,
     seconds, short,
@@ -64,6 +65,7 @@ impl Moment<'_> {
             policy: Some(policy.name.clone()),
             config: service.config.to_string(),
             in_kernel: in_kernel.is_some(),
+            rates: in_kernel.and_then(RatesStatus::of_service),
             destinations,
         }
     }
@@ -73,11 +75,13 @@ impl Moment<'_> {
         let services = self.report.desired.services.iter();
         services.filter(|(_, wanted)| wanted.policy.is_none()).map(|(key, wanted)| {
             let destinations = wanted.destinations.keys();
+            let in_kernel = self.report.table.as_ref().and_then(|table| table.get(key));
             ServiceStatus {
                 service: *key,
                 policy: None,
                 config: wanted.config.to_string(),
-                in_kernel: true,
+                in_kernel: in_kernel.is_some(),
+                rates: in_kernel.and_then(RatesStatus::of_service),
                 destinations: destinations.map(|at| self.destination(*key, *at, None)).collect(),
             }
         })
@@ -104,6 +108,7 @@ impl Moment<'_> {
             weight_wanted: wanted.map(|it| it.config.weight),
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
+            rates: kernel.and_then(RatesStatus::of_destination),
             why: self.destination_why(why, real_server),
             drain_left: match why {
                 Some(Why::Drains(drains)) => Some(seconds(drains.left)),

@@ -27,6 +27,7 @@ use super::alerting::{AlertsStatus, Undelivered};
 use super::certificate::CertificateStatus;
 use super::holding::{AlarmStatus, DampingStatus};
 use super::moment::Moment;
+use super::rates::RatesStatus;
 
 /// Everything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -190,6 +191,9 @@ pub struct ServiceStatus {
     pub config: String,
     /// Whether the kernel has it.
     pub in_kernel: bool,
+    /// Its traffic by the second, where the table measures it: the kernel's does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<RatesStatus>,
     /// Declared ones first, then what else the kernel has.
     pub destinations: Vec<DestinationStatus>,
 }
@@ -211,6 +215,9 @@ pub struct DestinationStatus {
     pub weight_kernel: Option<u32>,
     /// Connections at the last read.
     pub connections: Connections,
+    /// Its traffic by the second, where the table measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<RatesStatus>,
     /// Last outcome, or why it is as it is.
     pub why: String,
     /// Seconds until it is removed at the latest; set while it drains.

@@ -232,6 +232,21 @@ pub struct Traffic {
     pub bytes_in: u64,
     /// Bytes to clients.
     pub bytes_out: u64,
+    /// How fast it comes now; `None` where nobody measures it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+}
+
+/// Traffic by the second, as the kernel's estimator smooths it every two seconds (`ip_vs_est.c`); 0
+/// while `net.ipv4.vs.run_estimation` is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// New connections.
+    pub connections: u64,
+    /// Bytes from clients.
+    pub bytes_in: u64,
+    /// Bytes to clients.
+    pub bytes_out: u64,
 }
 
 impl Traffic {
@@ -257,6 +272,11 @@ impl Destination {
     pub fn new(config: DestinationConfig) -> Self {
         Self { config, connections: Connections::default(), traffic: Traffic::default() }
     }
+
+    /// Whether answers come back through the director, where the kernel counts them.
+    pub fn passes_back(&self) -> bool {
+        self.config.forwarding == Forwarding::Masq
+    }
 }
 
 /// A virtual service as read from the kernel.
@@ -275,6 +295,11 @@ impl Service {
     /// One without destinations.
     pub fn new(config: ServiceConfig) -> Self {
         Self { config, destinations: BTreeMap::new(), traffic: Traffic::default() }
+    }
+
+    /// Whether answers of any destination come back through the director.
+    pub fn passes_back(&self) -> bool {
+        self.destinations.values().any(Destination::passes_back)
     }
 }
 

@@ -8,7 +8,7 @@ use ratatui::widgets::Clear;
 use super::app::{App, Mode};
 use super::keys::HELP;
 use super::words::{clean, head, padded, tail, width, wrap};
-use super::{detail, header, list};
+use super::{detail, header, list, selected};
 
 /// Less than this shows nothing useful.
 const NARROWEST: u16 = 24;
@@ -21,6 +21,8 @@ pub(super) struct Places {
     pub(super) header: Rect,
     /// With its headings.
     pub(super) list: Rect,
+    /// What is known of the selected line besides; empty where there is nothing or no room.
+    pub(super) selected: Rect,
     /// With its title; empty unless it is open.
     pub(super) detail: Rect,
     pub(super) keys: Rect,
@@ -37,6 +39,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
     let places = places(app, area, header.len());
     lines(frame, places.header, &header);
     list::draw(app, frame, places.list);
+    lines(frame, places.selected, &selected::lines(app));
     if app.detail.is_some() {
         detail::draw(app, frame, places.detail);
     }
@@ -63,13 +66,15 @@ fn header_lines(app: &App, area: Rect) -> Vec<Line<'static>> {
 
 fn places(app: &App, area: Rect, header: usize) -> Places {
     let header = u16::try_from(header).unwrap_or(u16::MAX).min(area.height / 2);
-    let body = area.height.saturating_sub(header + 1);
+    let selected = if area.height >= TALL { selected::height(app) } else { 0 };
+    let body = area.height.saturating_sub(header + selected + 1);
     let detail = if app.detail.is_some() { body - (body / 3).max(2).min(body) } else { 0 };
     let at = |y, height| Rect { x: area.x, y: area.y + y, width: area.width, height };
     Places {
         header: at(0, header),
         list: at(header, body - detail),
-        detail: at(header + body - detail, detail),
+        selected: at(header + body - detail, selected),
+        detail: at(header + body - detail + selected, detail),
         keys: at(area.height.saturating_sub(1), 1.min(area.height)),
     }
 }

@@ -9,6 +9,7 @@ use super::app::App;
 use super::draw::lines;
 use super::rows::Row;
 use super::words::{clean, head, padded, tail, width};
+use crate::control::rates::size;
 use crate::control::status::{DestinationStatus, ServiceStatus};
 use crate::control::text::age;
 
@@ -18,6 +19,8 @@ const WHY: usize = 24;
 const WIDEST: usize = 47;
 /// The widest ones of IPv4.
 const IPV4: usize = 21;
+/// Three columns of rates.
+const RATES: usize = 24;
 
 /// Draws headings and as many lines as there is room for.
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
@@ -54,6 +57,7 @@ struct Columns {
     weight: usize,
     since: bool,
     connections: bool,
+    rates: bool,
 }
 
 impl Columns {
@@ -72,9 +76,11 @@ impl Columns {
             weight: widest(weight, "WEIGHT"),
             since: false,
             connections: false,
+            rates: false,
         };
         columns.connections = columns.why() >= WHY + 18;
         columns.since = columns.why() >= WHY + 11;
+        columns.rates = columns.why() >= WHY + RATES && shown().any(|it| it.rates.is_some());
         columns
     }
 
@@ -82,7 +88,8 @@ impl Columns {
     fn why(&self) -> usize {
         let since = if self.since { 11 } else { 0 };
         let connections = if self.connections { 18 } else { 0 };
-        let fixed = 4 + self.destination + 2 + 9 + self.weight + 2 + since + connections;
+        let rates = if self.rates { RATES } else { 0 };
+        let fixed = 4 + self.destination + 2 + 9 + self.weight + 2 + since + connections + rates;
         self.room.saturating_sub(fixed)
     }
 
@@ -94,6 +101,9 @@ impl Columns {
         text += &format!("{}  ", padded("WEIGHT", self.weight));
         if self.connections {
             text += "ACTIVE  INACTIVE  ";
+        }
+        if self.rates {
+            text += "CONN/S  IN/S    OUT/S   ";
         }
         head(&(text + "WHY"), self.room)
     }
@@ -142,6 +152,13 @@ impl Columns {
         if self.connections {
             last = format!("{:<6}  {:<8}  ", it.connections.active, it.connections.inactive);
         }
+        if self.rates {
+            let rates = it.rates.as_ref();
+            let cell = |text: Option<String>| padded(&text.unwrap_or("-".to_owned()), 8);
+            last += &cell(rates.map(|it| it.connections.to_string()));
+            last += &cell(rates.map(|it| size(it.bytes_in)));
+            last += &cell(rates.and_then(|it| it.bytes_out).map(size));
+        }
         last += &padded(&head(&clean(&it.why), self.why()), self.why());
         Line::from(vec![
             Span::raw(before),
@@ -157,7 +174,8 @@ impl Columns {
 fn title(service: &ServiceStatus, up: usize, of: usize) -> String {
     let missing = if service.in_kernel { "" } else { "NOT IN THE TABLE  " };
     let (key, origin, config) = (service.service, service.origin(), &service.config);
-    clean(&format!("{key}  {up} of {of} up  {missing}{origin}  {config}"))
+    let rates = service.rates.map_or(String::new(), |rates| format!("  {rates}"));
+    clean(&format!("{key}  {up} of {of} up  {missing}{origin}{rates}  {config}"))
 }
 
 /// Wanted and in the table.

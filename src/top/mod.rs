@@ -12,6 +12,7 @@ mod keys;
 mod list;
 mod palette;
 mod rows;
+mod selected;
 mod words;
 
 pub use app::{App, Ask, Input};

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use pointsman::control::rates::RatesStatus;
+
 use crate::clock::{PATIENCE, now, until};
 use crate::daemon::{Daemon, Policies, metrics, policy, program, until_status};
 use crate::observer::{direct, holds};
@@ -115,6 +117,14 @@ pub(crate) fn refused() {
     policies.write("www.yaml", &good);
     is_accepted();
 
+    // The kernel's estimate of what goes on now; answers do not pass the director.
+    let busy = |rates: Option<RatesStatus>| {
+        rates.is_some_and(|it| it.connections > 0 && it.bytes_in > 40 && it.bytes_out.is_none())
+    };
+    until_status("the traffic has a rate", |status| {
+        let all = status.services.iter().filter(|service| busy(service.rates));
+        all.flat_map(|service| &service.destinations).any(|it| busy(it.rates))
+    });
     assert_eq!(site.table.states_since(begun), [full]);
     assert_eq!(tap.writes_since(mark), BTreeMap::new());
     let requests = traffic.stop();

@@ -127,6 +127,56 @@ fn people_see_what_is_wrong_as_it_happens() {
         .wait("document.getElementById('lost').innerText.startsWith('No answer from pointsman')");
 }
 
+/// A table in memory has no traffic, so the page is told of some: the first two destinations and
+/// their service have rates, and of the second no answers pass the director.
+const BUSY: &str = r"
+const ask = window.fetch;
+window.fetch = async (...args) => {
+  const answer = await ask(...args);
+  if (!String(args[0]).startsWith('v1/status')) return answer;
+  const status = await answer.json(), [service] = status.services, [one, two] = service.destinations;
+  service.rates = { connections: 1234, bytes_in: 3400000, bytes_out: 40999999 };
+  one.rates = { connections: 1229, bytes_in: 999500, bytes_out: 40900000 };
+  two.rates = { connections: 5, bytes_in: 999 };
+  return new Response(JSON.stringify(status));
+};
+soon(0);
+";
+
+#[test]
+fn traffic_shows_where_it_is_measured() {
+    let Some(browser) = Browser::start() else { return };
+    let backends = [Backend::start(), Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &[]);
+    daemon.wait_up(3);
+    browser.open(&format!("http://{address}/"));
+    browser.wait("document.querySelectorAll('tr.server').length === 3");
+    assert_eq!(browser.run("return document.querySelectorAll('.traffic').length"), 0);
+    browser.run(BUSY);
+    browser.wait("document.querySelectorAll('td.traffic').length === 3");
+    let texts = "return [...document.querySelectorAll('.traffic')].map(it => it.innerText.replace('\\n', ' '))";
+    assert_eq!(
+        browser.run(texts),
+        json!([
+            "1234 conn/s, 3.4 MB/s in, 41 MB/s out",
+            "1229 conn/s 1.0 MB/s in, 41 MB/s out",
+            "5 conn/s 999 B/s in",
+            "",
+        ])
+    );
+    browser.picture("traffic");
+    let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+    browser.devtools("Emulation.setEmulatedMedia", &features);
+    browser.picture("traffic-dark");
+    let phone = json!({ "width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true });
+    browser.devtools("Emulation.setDeviceMetricsOverride", &phone);
+    let wide = browser.run("return document.documentElement.scrollWidth - innerWidth");
+    assert!(wide.as_i64().unwrap() <= 0, "it is {wide} pixels wider than the phone");
+    browser.picture("traffic-phone");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[test]
 fn it_fits_a_phone_and_the_night() {
     let Some(browser) = Browser::start() else { return };

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ipvs::model::{
-    Connections, DestinationConfig, Forwarding, Persistence, Protocol, Scheduler, ServiceConfig,
-    ServiceFlags, Traffic, Tunnel, TunnelChecksum,
+    Connections, DestinationConfig, Forwarding, Persistence, Protocol, Rates, Scheduler,
+    ServiceConfig, ServiceFlags, Traffic, Tunnel, TunnelChecksum,
 };
 
 const HEAD: Head = Head { family: 30, sequence: 7, want: Want::Failure };
@@ -274,17 +274,19 @@ fn what_the_kernel_would_garble_is_not_sent() {
     }
 }
 
-/// The kernel's two nests, the narrow one first; the rates behind them are of no interest.
+/// The kernel's two nests, the narrow one first. Rates come last; those of packets, 7 and 8, are of
+/// no interest.
 fn put_traffic(nest: &mut Request<'_>, wide: u64) {
     nest.nest(10, |nest| {
         (1..=3).for_each(|kind| nest.put_u32(kind, 7));
         (4..=5).for_each(|kind| nest.put(kind, &1_000u64.to_ne_bytes()));
-        nest.put_u32(6, 99);
+        (6..=10).for_each(|kind| nest.put_u32(kind, u32::from(kind)));
     });
     nest.nest(12, |nest| {
         (1..=3).for_each(|kind| nest.put(kind, &wide.to_ne_bytes()));
         (4..=5).for_each(|kind| nest.put(kind, &1_000u64.to_ne_bytes()));
-        nest.put(6, &99u64.to_ne_bytes());
+        (6..=9).for_each(|kind| nest.put(kind, &u64::from(kind).to_ne_bytes()));
+        nest.put(10, &wide.to_ne_bytes());
     });
 }
 
@@ -296,6 +298,7 @@ fn traffic_is_read_with_64_bits_where_there_are_so_many() {
         packets_out: wide,
         bytes_in: 1_000,
         bytes_out: 1_000,
+        rates: Some(Rates { connections: 6, bytes_in: 9, bytes_out: wide }),
     };
     let wide = (1 << 32) + 7;
     let object = nest(|request| {
@@ -324,5 +327,5 @@ fn traffic_is_read_with_64_bits_where_there_are_so_many() {
         });
     });
     let (_, destination) = super::destination(&old, Family::Inet).unwrap().unwrap();
-    assert_eq!(destination.traffic.packets_out, 7);
+    assert_eq!((destination.traffic.packets_out, destination.traffic.rates), (7, None));
 }

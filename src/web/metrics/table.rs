@@ -4,7 +4,7 @@ use super::Source;
 use super::format::{Family, Kind, Labels, Page};
 use super::process::flag;
 use crate::control::status::{DestinationStatus, ServiceStatus};
-use crate::ipvs::model::{Destination, Forwarding, Service, Traffic};
+use crate::ipvs::model::{Destination, Service, Traffic};
 use crate::reconcile::desired::Why;
 use crate::web::ready::Readiness;
 
@@ -20,7 +20,7 @@ pub(super) fn write(source: &Source<'_>, page: &mut Page) {
     services(source, page);
     let all = destinations(source);
     weights(&all, page);
-    let counted = |one: &One<'_>| one.in_table.map(|it| (it.traffic, passes_back(it)));
+    let counted = |one: &One<'_>| one.in_table.map(|it| (it.traffic, it.passes_back()));
     for counter in Counter::all(OF_DESTINATION) {
         let mut family = page.family(Kind::Counter, counter.name, counter.help);
         for one in &all {
@@ -78,8 +78,7 @@ fn services(source: &Source<'_>, page: &mut Page) {
         let mut family = page.family(Kind::Counter, counter.name, counter.help);
         for (labels, _, service) in &all {
             if let Some(service) = service {
-                let passes_back = service.destinations.values().any(passes_back);
-                counter.write(&mut family, labels, &service.traffic, passes_back);
+                counter.write(&mut family, labels, &service.traffic, service.passes_back());
             }
         }
     }
@@ -159,11 +158,6 @@ fn weights(all: &[One<'_>], page: &mut Page) {
         family.sample(&one.labels.and("state", "active"), connections.active);
         family.sample(&one.labels.and("state", "inactive"), connections.inactive);
     }
-}
-
-/// Whether answers come back through the director, where the kernel counts them.
-fn passes_back(destination: &Destination) -> bool {
-    destination.config.forwarding == Forwarding::Masq
 }
 
 /// A counter of the kernel's.
