@@ -214,6 +214,41 @@ fn busy() -> Value {
     status
 }
 
+/// A busy farm after as many answers as there are letters, each with one more probe.
+fn watched(mut screen: Screen) -> Screen {
+    const PROBES: &str = "abafaabcaabaaeabaaabacabaaab";
+    for (number, letter) in PROBES.chars().enumerate() {
+        let mut status = busy();
+        let micros = 606 + u64::from(u32::from(letter) - u32::from('a')) * 700;
+        let down = if number < 20 { "pass" } else { "fail" };
+        let standing = if number % 5 == 3 { "inconclusive" } else { "pass" };
+        for (server, micros, kind) in
+            [(0, micros, "pass"), (1, 300 * (number as u64 + 1), down), (2, 2 * micros, standing)]
+        {
+            status["real_servers"][server]["checks"] = json!([check(micros, kind)]);
+        }
+        screen = screen.status(&status);
+    }
+    let before = json!([{ "policy": "www", "real_server": "10.0.0.4", "attempts": [
+        { "ago": 9.0, "took": 0.004, "kind": "fail" },
+        { "ago": 8.0, "took": 0.004, "kind": "pass" },
+    ] }]);
+    screen.input(Input::Latencies(serde_json::from_value(before).unwrap()))
+}
+
+/// One that has just been probed.
+fn check(micros: u64, kind: &str) -> Value {
+    let ended = json!({ "secs": 0, "nanos": micros * 1000 });
+    json!({
+        "check": "tcp 10.0.0.1:80", "health": "up", "since": "2026-01-02T03:04:05Z",
+        "since_seconds": 1.0, "streak": 0, "needed": 2, "last_ago": 0.0, "held": null,
+        "damping": null, "last": {
+            "kind": kind, "reason": "ok", "detail": "",
+            "phases": { "connected": null, "tls": null, "first_byte": null, "ended": ended },
+        },
+    })
+}
+
 fn alarm() -> Value {
     let mut status = farm();
     let alarm = json!({ "since_seconds": 30.0, "held": 3, "targets": 4 });
@@ -302,6 +337,11 @@ fn screens_are_as_written_down() {
         ("farm-low", Screen::new(80, 8).status(&farm())),
         ("busy-80", Screen::new(80, 24).status(&busy()).press(&[KeyCode::Down])),
         ("busy-160", Screen::new(160, 24).status(&busy())),
+        ("curves-60", watched(Screen::new(60, 24)).press(&[KeyCode::Down; 2])),
+        ("curves-80", watched(Screen::new(80, 24)).press(&[KeyCode::Down])),
+        ("curves-160", watched(Screen::new(160, 24)).press(&[KeyCode::Down; 3])),
+        ("curves-explain-80", explained(watched(Screen::new(80, 24)))),
+        ("curves-explain-100", explained(watched(Screen::new(100, 30)))),
         ("fine", Screen::new(100, 18).status(&fine())),
         ("empty", Screen::new(80, 16).status(&empty())),
         ("alarm-60", Screen::new(60, 20).status(&alarm())),

@@ -25,6 +25,7 @@ use super::args::Top as Args;
 use super::{Exit, Failure, colour, runtime};
 use crate::control::client;
 use crate::control::explain::Explanation;
+use crate::control::latencies::Latencies;
 use crate::control::status::Status;
 use crate::events::Event;
 use crate::top::{App, Ask, Input, draw};
@@ -149,12 +150,20 @@ fn keyboard(inputs: &Sender) {
 /// Asks for the status on time, and for what else is wanted at once and then as often.
 async fn poll(args: &Args, mut asked: watch::Receiver<Option<Ask>>, inputs: &Sender) {
     let socket = &args.socket.socket;
+    let mut recalled = false;
     let mut ticks = tokio::time::interval(args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = ticks.tick() => match client::get::<Status>(socket, "/v1/status").await {
-                Ok(status) => inputs.send(Input::Status(Box::new(status))),
+                Ok(status) => {
+                    inputs.send(Input::Status(Box::new(status)));
+                    if !std::mem::replace(&mut recalled, true) {
+                        // The curves begin with what came before; they grow without it too.
+                        let before = client::get::<Vec<Latencies>>(socket, "/v1/latencies").await;
+                        inputs.send(Input::Latencies(before.unwrap_or_default()));
+                    }
+                }
                 Err(error) => inputs.send(Input::NoAnswer(error.to_string())),
             },
             changed = asked.changed() => if changed.is_err() {

@@ -1,6 +1,7 @@
-//! How long the last attempts of each real server took, which the page begins its curves with.
+//! How long the last attempts of each real server took, which the page and `top` begin their curves
+//! with.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::status::seconds;
 use crate::health::OutcomeKind;
@@ -8,7 +9,7 @@ use crate::policy::model::{Policy, RealServer};
 use crate::probe::runner::Snapshot;
 
 /// The last attempts of one real server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Latencies {
     /// The policy.
     pub policy: String,
@@ -19,7 +20,7 @@ pub struct Latencies {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Latency {
     /// Seconds since it ended.
     pub ago: f64,

@@ -5,10 +5,12 @@ use std::time::Duration;
 use ratatui::crossterm::event::KeyEvent;
 use ratatui::layout::Size;
 
+use super::curve::Curves;
 use super::draw;
 use super::palette::Palette;
 use super::rows::{Row, View, rows};
 use crate::control::explain::{Explanation, Question};
+use crate::control::latencies::Latencies;
 use crate::control::status::{DestinationStatus, ServiceStatus, Status};
 use crate::events::Event;
 use crate::ipvs::model::{DestinationKey, ServiceKey};
@@ -24,6 +26,8 @@ pub enum Input {
     Status(Box<Status>),
     /// Why there was none.
     NoAnswer(String),
+    /// What the daemon remembers of probes before its first answer.
+    Latencies(Vec<Latencies>),
     /// The explanation that [`App::ask`] wants, or why there is none.
     Explained(Question, Result<Box<Explanation>, String>),
     /// The newest events, the oldest of them first, or why there are none.
@@ -51,6 +55,8 @@ pub struct App {
     /// Since the start.
     pub(super) now: Duration,
     pub(super) picture: Option<Picture>,
+    /// How long probes took.
+    pub(super) curves: Curves,
     /// Why the last question to the daemon has no answer.
     pub(super) trouble: Option<String>,
     pub(super) view: View,
@@ -117,6 +123,7 @@ impl App {
             size,
             now: Duration::ZERO,
             picture: None,
+            curves: Curves::default(),
             trouble: None,
             view: View::default(),
             rows: Vec::new(),
@@ -140,6 +147,7 @@ impl App {
             }
             Input::Status(status) => self.show(*status),
             Input::NoAnswer(why) => self.trouble = Some(why),
+            Input::Latencies(all) => self.curves.recall(all, now),
             Input::Explained(question, answer) => {
                 if let Some(Detail { shows: Shown::Explanation(known), .. }) = &mut self.detail {
                     *known = Some((question, answer));
@@ -189,6 +197,7 @@ impl App {
             same.then(|| probes as f64 / time.as_secs_f64())
         });
         let selected = self.selected_key();
+        self.curves.remember(&status, self.now);
         self.picture = Some(Picture { status, at: self.now, rate });
         self.trouble = None;
         self.list(selected);

@@ -15,6 +15,8 @@ const NARROWEST: u16 = 24;
 const LOWEST: u16 = 6;
 /// A terminal of this height has room for the whole header.
 const TALL: u16 = 16;
+/// One of this height has room for a pane and for what is known besides.
+const TALLER: u16 = 30;
 
 /// Where everything is.
 pub(super) struct Places {
@@ -39,7 +41,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
     let places = places(app, area, header.len());
     lines(frame, places.header, &header);
     list::draw(app, frame, places.list);
-    lines(frame, places.selected, &selected::lines(app));
+    lines(frame, places.selected, &selected::lines(app, usize::from(area.width)));
     if app.detail.is_some() {
         detail::draw(app, frame, places.detail);
     }
@@ -66,7 +68,8 @@ fn header_lines(app: &App, area: Rect) -> Vec<Line<'static>> {
 
 fn places(app: &App, area: Rect, header: usize) -> Places {
     let header = u16::try_from(header).unwrap_or(u16::MAX).min(area.height / 2);
-    let selected = if area.height >= TALL { selected::height(app) } else { 0 };
+    let least = if app.detail.is_some() { TALLER } else { TALL };
+    let selected = if area.height >= least { selected::height(app) } else { 0 };
     let body = area.height.saturating_sub(header + selected + 1);
     let detail = if app.detail.is_some() { body - (body / 3).max(2).min(body) } else { 0 };
     let at = |y, height| Rect { x: area.x, y: area.y + y, width: area.width, height };
@@ -154,6 +157,7 @@ fn help(app: &App, frame: &mut Frame<'_>, area: Rect) {
     for column in [
         "! marks what is not up and in the table as declared",
         "WEIGHT is wanted/in the table, - is not there",
+        "in a curve × is a probe that failed, · one that could not be sent",
     ] {
         text.extend(wrap(column, room).into_iter().map(Line::raw));
     }

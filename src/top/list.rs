@@ -19,6 +19,8 @@ const WHY: usize = 24;
 const WIDEST: usize = 47;
 /// The widest ones of IPv4.
 const IPV4: usize = 21;
+/// As many probes as the curve of a line has.
+pub(super) const CURVE: usize = 12;
 /// Three columns of rates.
 const RATES: usize = 24;
 
@@ -57,6 +59,7 @@ struct Columns {
     weight: usize,
     since: bool,
     connections: bool,
+    latency: bool,
     rates: bool,
 }
 
@@ -76,11 +79,13 @@ impl Columns {
             weight: widest(weight, "WEIGHT"),
             since: false,
             connections: false,
+            latency: false,
             rates: false,
         };
         columns.connections = columns.why() >= WHY + 18;
         columns.since = columns.why() >= WHY + 11;
-        columns.rates = columns.why() >= WHY + RATES && shown().any(|it| it.rates.is_some());
+        columns.latency = columns.why() >= WHY + CURVE + 2 && !app.curves.is_empty();
+        columns.rates = columns.why() >= WHY + RATES && app.is_measured();
         columns
     }
 
@@ -88,8 +93,10 @@ impl Columns {
     fn why(&self) -> usize {
         let since = if self.since { 11 } else { 0 };
         let connections = if self.connections { 18 } else { 0 };
+        let latency = if self.latency { CURVE + 2 } else { 0 };
         let rates = if self.rates { RATES } else { 0 };
-        let fixed = 4 + self.destination + 2 + 9 + self.weight + 2 + since + connections + rates;
+        let fixed = 4 + self.destination + 2 + 9 + self.weight + 2 + since + connections;
+        let fixed = fixed + latency + rates;
         self.room.saturating_sub(fixed)
     }
 
@@ -105,6 +112,9 @@ impl Columns {
         if self.rates {
             text += "CONN/S  IN/S    OUT/S   ";
         }
+        if self.latency {
+            text += &padded("LATENCY", CURVE + 2);
+        }
         head(&(text + "WHY"), self.room)
     }
 
@@ -118,8 +128,8 @@ impl Columns {
                 let style = if problem { app.palette.bad() } else { app.palette.title() };
                 Line::styled(padded(&head(&line, self.room), self.room), style)
             }
-            (Row::Destination { problem, .. }, Some((_, Some(it)))) => {
-                self.destination(app, it, cursor, problem)
+            (Row::Destination { problem, .. }, Some((service, Some(it)))) => {
+                self.destination(app, (service, it), cursor, problem)
             }
             _ => Line::default(),
         };
@@ -129,7 +139,7 @@ impl Columns {
     fn destination(
         &self,
         app: &App,
-        it: &DestinationStatus,
+        (service, it): (&ServiceStatus, &DestinationStatus),
         cursor: &str,
         problem: bool,
     ) -> Line<'static> {
@@ -159,15 +169,30 @@ impl Columns {
             last += &cell(rates.map(|it| size(it.bytes_in)));
             last += &cell(rates.and_then(|it| it.bytes_out).map(size));
         }
-        last += &padded(&head(&clean(&it.why), self.why()), self.why());
-        Line::from(vec![
+        let mut spans = vec![
             Span::raw(before),
             Span::styled(format!("{health:<9}"), style),
             Span::raw(after),
             Span::styled(weights, differs),
             Span::raw(last),
-        ])
+        ];
+        if self.latency {
+            spans.extend(curve(app, service, it));
+        }
+        spans.push(Span::raw(padded(&head(&clean(&it.why), self.why()), self.why())));
+        Line::from(spans)
     }
+}
+
+/// The newest probes are to the right, one below the other.
+fn curve(app: &App, service: &ServiceStatus, it: &DestinationStatus) -> Vec<Span<'static>> {
+    let name = it.real_server.as_deref().unwrap_or_default();
+    let curve = app.curves.of(&service.policy, name, CURVE);
+    let spans = curve.map(|curve| curve.spans(app.palette)).unwrap_or_default();
+    let mut all = vec![Span::raw(" ".repeat(CURVE - spans.len()))];
+    all.extend(spans);
+    all.push(Span::raw("  "));
+    all
 }
 
 /// `tcp://192.0.2.1:80  2 of 3 up  wlc  policy www`.

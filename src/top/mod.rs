@@ -5,6 +5,7 @@
 //! terminal.
 
 mod app;
+mod curve;
 mod detail;
 mod draw;
 mod header;

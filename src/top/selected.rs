@@ -1,31 +1,53 @@
-//! What is known of the selected line beyond its row, for which most terminals have no room there.
+//! What is known of the selected line beyond its row, for which most terminals have no room there:
+//! how long its last probes took, and its traffic.
 
 use ratatui::text::{Line, Span};
 
 use super::app::App;
-use crate::control::status::Status;
+use super::list::CURVE;
+use super::words::head;
 
 /// Columns of what a line is about, as in the header.
 const TITLE: usize = 9;
+/// What is said of a curve beside it.
+const WORDS: usize = 42;
 
 /// How many lines it takes, whatever is selected, so that the list stays where it is.
 pub(super) fn height(app: &App) -> u16 {
-    app.picture.as_ref().is_some_and(|it| is_measured(&it.status)).into()
+    u16::from(!app.curves.is_empty()) + u16::from(app.is_measured())
 }
 
 /// As many lines as that.
-pub(super) fn lines(app: &App) -> Vec<Line<'static>> {
-    let Some(picture) = &app.picture else { return Vec::new() };
+pub(super) fn lines(app: &App, room: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    if is_measured(&picture.status) {
+    if !app.curves.is_empty() {
+        lines.push(line(app, "latency", latency(app, room.saturating_sub(TITLE))));
+    }
+    if app.is_measured() {
         lines.push(line(app, "traffic", vec![Span::raw(traffic(app))]));
     }
     lines
 }
 
-/// Whether the table says how fast its traffic comes: all of it or nothing.
-fn is_measured(status: &Status) -> bool {
-    status.services.iter().any(|service| service.rates.is_some())
+impl App {
+    /// Whether the table says how fast its traffic comes: all of it or nothing.
+    pub(super) fn is_measured(&self) -> bool {
+        let services = self.picture.iter().flat_map(|picture| &picture.status.services);
+        services.into_iter().any(|service| service.rates.is_some())
+    }
+}
+
+/// The curve, then what there is room for.
+fn latency(app: &App, room: usize) -> Vec<Span<'static>> {
+    let columns = room.saturating_sub(WORDS).max(CURVE);
+    let curve = app.current().and_then(|(service, destination)| {
+        let real_server = destination?.real_server.as_deref()?;
+        app.curves.of(&service.policy, real_server, columns)
+    });
+    let Some(curve) = curve else { return vec![Span::raw("-")] };
+    let mut spans = curve.spans(app.palette);
+    spans.push(Span::raw(head(&format!("  {}", curve.words()), room.saturating_sub(spans.len()))));
+    spans
 }
 
 fn traffic(app: &App) -> String {

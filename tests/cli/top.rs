@@ -134,6 +134,15 @@ fn shows_the_farm_takes_keys_and_gives_the_terminal_back() {
     // What happens is to be seen without a key.
     backends[0].answer(503);
     top.wait_for("DEGRADED: 1 of 2 real servers down");
+    top.press("j");
+    top.wait("a curve of its probes", |text| {
+        let curve = text.lines().find_map(|line| line.strip_prefix("latency  "));
+        // It begins with what the daemon remembers.
+        curve.is_some_and(|it| {
+            it.starts_with(['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']) && it.contains("××")
+        })
+    });
+    top.press("k");
     top.press("p");
     top.wait("only what is down", |text| text.contains(&one) && !text.contains(&two));
     top.press("p/");
