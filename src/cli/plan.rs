@@ -25,9 +25,11 @@ use crate::probe::Prober;
 use crate::probe::network::NetworkProber;
 use crate::probe::outcome::Outcome;
 use crate::reconcile::desired::{Moment, desired};
+use crate::reconcile::json::PlanJson;
+use crate::reconcile::names::Names;
 use crate::reconcile::overrides::{OVERRIDES, Overrides};
-use crate::reconcile::plan::{Plan, plan as make_plan};
-use crate::reconcile::render::{Names, render, render_all};
+use crate::reconcile::plan::plan as make_plan;
+use crate::reconcile::render::{render, render_all};
 use crate::reconcile::standing::{Clocks, STANDING, Standing};
 use crate::reconcile::view::{HealthView, Verdict};
 use crate::record::{Kind, Record};
@@ -46,7 +48,7 @@ struct Answer<'a> {
     /// What operators said of its real servers.
     overrides: &'a [OverrideStatus],
     #[serde(flatten)]
-    plan: &'a Plan,
+    plan: PlanJson<'a>,
 }
 
 pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
@@ -92,10 +94,11 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     let standing = Standing::of(standing, Clocks { now, wall: wall() });
     let wanted = desired(&view, &observed, &standing, Moment::first(now, &owned));
     let plan = make_plan(&observed, &wanted, &owned);
+    let names = Names::of(&view.policies);
     match args.output {
         Output::Text => {
             let render = if args.all { render_all } else { render };
-            let text = render(&plan, &Names::of(&view.policies), colour(&std::io::stdout()));
+            let text = render(&plan, &names, colour(&std::io::stdout()));
             let footer = match place.as_str() {
                 "kernel" => format!("health: {source}\n"),
                 place => format!("health: {source}\ntable: {place}\n"),
@@ -107,7 +110,7 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
                 health: &source,
                 table: &place,
                 overrides: &said,
-                plan: &plan,
+                plan: PlanJson::of(&plan, &names),
             })?)?;
         }
     }

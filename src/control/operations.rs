@@ -27,9 +27,11 @@ use crate::policy::model::{PolicySet, RealServer};
 use crate::probe::runner::{Query, Snapshot};
 use crate::reconcile::desired::{Moment, desired};
 use crate::reconcile::driver::Report;
+use crate::reconcile::json::PlanJson;
+use crate::reconcile::names::Names;
 use crate::reconcile::overrides::Action;
 use crate::reconcile::plan::plan;
-use crate::reconcile::render::{Names, render};
+use crate::reconcile::render::render;
 use crate::source::{Ask, ConfirmError};
 use crate::web::problem::Problem;
 
@@ -84,14 +86,15 @@ fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: In
     let desired =
         desired(&view, table, &report.desired.standing, Moment::first(now, &report.owned));
     let plan = plan(table, &desired, &report.owned);
+    let names = Names::of(set);
     HeldPlan {
         hash: set.hash.clone(),
         removal: match &report.guarded {
             Some(removal) if set.hash == snapshot.policies.hash => removal.to_string(),
             _ => Removal::between(&snapshot.policies, set).to_string(),
         },
-        text: render(&plan, &Names::of(set), false),
-        plan: serde_json::to_value(&plan).unwrap_or_default(),
+        text: render(&plan, &names, false),
+        plan: serde_json::to_value(PlanJson::of(&plan, &names)).unwrap_or_default(),
     }
 }
 

@@ -43,6 +43,10 @@ pub enum What {
         policies: Vec<String>,
         /// Address and port that were asked.
         address: String,
+        /// What policies call the real servers that it is about, if they give them names; of several
+        /// names all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// The protocol of the check.
         check: String,
         /// The verdict before.
@@ -71,6 +75,10 @@ pub enum What {
         policies: Vec<String>,
         /// Address and port that were asked.
         address: String,
+        /// What policies call the real servers that it is about, if they give them names; of several
+        /// names all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// The protocol of the check.
         check: String,
         /// How long it is held down.
@@ -82,6 +90,9 @@ pub enum What {
         service: String,
         /// The destination, if it is about one.
         destination: Option<String>,
+        /// What the policy calls the real server, if it gives it a name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// The change and its reason, as a plan writes it.
         change: String,
     },
@@ -91,6 +102,9 @@ pub enum What {
         service: String,
         /// The destination, if it is about one.
         destination: Option<String>,
+        /// What the policy calls the real server, if it gives it a name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// The change and its reason, as a plan writes it.
         change: String,
     },
@@ -246,17 +260,17 @@ impl fmt::Display for What {
                 if *dry_run { f.write_str(", a rehearsal") } else { Ok(()) }
             }
             Self::Stopped { cause } => write!(f, "by {cause}; the table stays"),
-            Self::Transition { policies, address, check, from, to, reason } => {
-                let policies = policies.join(", ");
-                write!(f, "{check} {address} ({policies}): {from} → {to}: {reason}")
+            Self::Transition { policies, address, name, check, from, to, reason } => {
+                let users = users(name.as_deref(), policies);
+                write!(f, "{check} {address} ({users}): {from} → {to}: {reason}")
             }
             Self::Verdict { policy, real_server, from, to, reason } => {
                 write!(f, "{real_server} of {policy}: {from} → {to}")?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
-            Self::Flapping { policies, address, check, hold_seconds } => {
-                let policies = policies.join(", ");
-                write!(f, "{check} {address} ({policies}): held down for {hold_seconds} s")
+            Self::Flapping { policies, address, name, check, hold_seconds } => {
+                let users = users(name.as_deref(), policies);
+                write!(f, "{check} {address} ({users}): held down for {hold_seconds} s")
             }
             Self::Change { change, .. } | Self::Repair { change, .. } => f.write_str(change),
             Self::Refused { change, changes: 1, reason } => write!(f, "{change}: {reason}"),
@@ -304,6 +318,12 @@ impl fmt::Display for What {
     }
 }
 
+/// `web-1 of www, shop`, or the policies alone.
+fn users(name: Option<&str>, policies: &[String]) -> String {
+    let policies = policies.join(", ");
+    name.map_or(policies.clone(), |name| format!("{name} of {policies}"))
+}
+
 /// Control characters, which a reason may have from the network, as escapes.
 fn printable(text: &str) -> String {
     let one = |letter: char| match letter.is_control() {
@@ -334,6 +354,28 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_name_is_told_where_there_is_one() {
+        let transition = |name: Option<&str>| What::Transition {
+            policies: vec!["www".into(), "shop".into()],
+            address: "192.0.2.1:80".into(),
+            name: name.map(str::to_owned),
+            check: "http".into(),
+            from: Health::Up,
+            to: Health::Down,
+            reason: "status 503".into(),
+        };
+        let (named, unnamed) = (transition(Some("web-1")), transition(None));
+        let text = "http 192.0.2.1:80 (web-1 of www, shop): up → down: status 503";
+        assert_eq!(named.to_string(), text);
+        assert_eq!(unnamed.to_string(), text.replace("web-1 of ", ""));
+        assert_eq!(serde_json::to_value(&named).unwrap()["name"], "web-1");
+        let json = serde_json::to_value(&unnamed).unwrap();
+        assert!(!json.as_object().unwrap().contains_key("name"), "{json}");
+        // As those before names were told.
+        assert_eq!(serde_json::from_value::<What>(json).unwrap(), unnamed);
+    }
 
     #[test]
     fn a_line_of_json_comes_back() {

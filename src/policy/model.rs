@@ -222,6 +222,11 @@ pub struct RealServer {
 }
 
 impl RealServer {
+    /// The name it was given, if it was given one.
+    pub fn given(&self) -> Option<&str> {
+        (self.name != self.identity).then_some(self.name.as_str())
+    }
+
     /// Everything that is probed for it: its checks, then its advisors.
     pub fn asked(&self) -> impl Iterator<Item = TargetId> {
         self.targets.iter().chain(&self.advisors).copied()

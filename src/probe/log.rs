@@ -1,5 +1,7 @@
 //! The log of verdicts: who turned, what is held, what the last run has left.
 
+use std::collections::{BTreeSet, HashMap};
+
 use tracing::{debug, error, field, info, warn};
 
 use super::advising::News;
@@ -7,10 +9,10 @@ use super::blast_limit::{Event, Extent};
 use super::engine::{Engine, Slot, Turned};
 use crate::events::{Journal, What};
 use crate::health::Health;
-use crate::policy::model::{PolicySet, RealServer, TargetId};
+use crate::policy::model::{PolicySet, TargetId};
 use crate::reconcile::view::Alarm;
 
-/// How many policies that share a target a line names.
+/// How many that share a target a line names.
 const NAMED_USERS: usize = 10;
 
 /// A verdict that changed: one line, and one more for a hold that begins.
@@ -24,11 +26,13 @@ pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: 
     let policy = users.shown(set, turned.target);
     let policy = policy.as_str();
     let policies = users.names(set, turned.target);
+    let name = users.given(set, turned.target);
     let address = target.place().to_string();
     if let Some(hold) = turned.hold {
         journal.tell(What::Flapping {
             policies: policies.clone(),
             address: address.clone(),
+            name: name.clone(),
             check: check.to_owned(),
             hold_seconds: hold.as_secs(),
         });
@@ -36,6 +40,7 @@ pub(super) fn turned(engine: &Engine, users: &Users, journal: &Journal, turned: 
     journal.tell(What::Transition {
         policies,
         address,
+        name,
         check: check.to_owned(),
         from,
         to,
@@ -149,27 +154,47 @@ pub(super) fn recalled(engine: &Engine) {
     }
 }
 
-/// For each target of a set the policies that use it.
+/// Who uses the targets of a set.
 #[derive(Debug, Default)]
-pub(super) struct Users(Vec<Vec<u32>>);
+pub(super) struct Users {
+    /// For each target the policies.
+    policies: Vec<Vec<u32>>,
+    /// The real servers that were given a name, by policy and place in it.
+    named: HashMap<TargetId, Vec<(u32, u32)>>,
+}
 
 impl Users {
     pub(super) fn of(set: &PolicySet) -> Self {
-        let mut users: Vec<Vec<u32>> = vec![Vec::new(); set.targets.len()];
+        let mut policies: Vec<Vec<u32>> = vec![Vec::new(); set.targets.len()];
+        let mut named: HashMap<TargetId, Vec<(u32, u32)>> = HashMap::new();
         for (number, policy) in (0..).zip(&set.policies) {
-            for target in policy.real_servers.iter().flat_map(RealServer::asked) {
-                let users = &mut users[target.0 as usize];
-                if users.last() != Some(&number) {
-                    users.push(number);
+            for (place, server) in (0..).zip(&policy.real_servers) {
+                for target in server.asked() {
+                    let policies = &mut policies[target.0 as usize];
+                    if policies.last() != Some(&number) {
+                        policies.push(number);
+                    }
+                    if server.given().is_some() {
+                        named.entry(target).or_default().push((number, place));
+                    }
                 }
             }
         }
-        Self(users)
+        Self { policies, named }
     }
 
     fn names(&self, set: &PolicySet, target: TargetId) -> Vec<String> {
         let name = |number: &u32| set.policies[*number as usize].name.clone();
-        self.0[target.0 as usize].iter().map(name).collect()
+        self.policies[target.0 as usize].iter().map(name).collect()
+    }
+
+    /// What its real servers are called, where they were given names: mostly one.
+    fn given(&self, set: &PolicySet, target: TargetId) -> Option<String> {
+        let server = |(policy, place): &(u32, u32)| {
+            set.policies[*policy as usize].real_servers[*place as usize].given()
+        };
+        let names: BTreeSet<&str> = self.named.get(&target)?.iter().filter_map(server).collect();
+        Some(names.into_iter().take(NAMED_USERS).collect::<Vec<_>>().join(", "))
     }
 
     /// The first few, and how many more.
@@ -212,5 +237,27 @@ checks: [{{ tcp: {{ port: 80 }} }}]
             ["p0,p1,p2,p3,p4,p5,p6,p7,p8,p9 and 3 more", "p0,p1", "p2,p3"],
         );
         assert_eq!(users.names(&set, TargetId(0)).len(), 13);
+    }
+
+    #[test]
+    fn a_target_is_called_as_its_real_servers_are() {
+        let policy = |number: usize, servers: &str| {
+            format!(
+                "name: p{number}\nvirtual_services: ['tcp://198.51.100.{number}:80']\n\
+                 forwarding: masq\nreal_servers: [{servers}]\nchecks: [{{ tcp: {{ port: 80 }} }}]\n"
+            )
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let yaml = [
+            policy(1, "{ address: 192.0.2.1, name: web-1 }, { address: 192.0.2.2, name: web-2 }"),
+            policy(2, "{ address: 192.0.2.1, name: web-1 }, 192.0.2.2, 192.0.2.3"),
+            policy(3, "{ address: 192.0.2.2, name: other }"),
+        ];
+        std::fs::write(directory.path().join("many.yaml"), yaml.join("---\n")).unwrap();
+        let loaded = load(directory.path());
+        let set = loaded.unwrap_or_else(|problems| panic!("{}", problems[0])).set;
+        let users = Users::of(&set);
+        let given = [0, 1, 2].map(|target| users.given(&set, TargetId(target)));
+        assert_eq!(given, [Some("web-1".into()), Some("other, web-2".into()), None]);
     }
 }

@@ -16,6 +16,7 @@ use tracing::{debug, error, info, warn};
 
 use super::apply::{Applied, Failure, apply, believed};
 use super::desired::{Desired, Moment, desired};
+use super::names::Names;
 use super::ownership::Owned;
 use super::plan::{Plan, mark_repairs, plan};
 use super::ramp::is_within_ramp;
@@ -95,6 +96,8 @@ pub struct Driver {
     /// When what the last pass decided will be something else; `None` if it could not decide.
     wake: Option<Instant>,
     last_set: Option<Arc<PolicySet>>,
+    /// What the policies in force call real servers.
+    names: Names,
     guard: Guard,
     confirms: mpsc::Receiver<Confirm>,
     standing: Standing,
@@ -129,6 +132,7 @@ impl Driver {
             read_due: now(),
             wake: None,
             last_set: None,
+            names: Names::default(),
             guard: Guard::Off,
             confirms: mpsc::channel(1).1,
             standing: Standing::default(),
@@ -219,6 +223,9 @@ impl Driver {
     fn pass(&mut self, view: &HealthView, fresh: bool) {
         let same_policies =
             self.last_set.as_ref().is_some_and(|last| Arc::ptr_eq(last, &view.policies));
+        if !same_policies {
+            self.names = Names::of(&view.policies);
+        }
         let trusted = same_policies && !self.surprised && self.report.failures.is_empty();
         let fresh = fresh || !trusted || self.believed.is_none();
         let settled = self.reconcile(view, fresh);
@@ -369,7 +376,7 @@ impl Driver {
         let recorded = claimed.and_then(|()| self.record(settled));
         self.surprised = applied.surprises > 0;
         self.account(&plan, &applied);
-        tell_done(&self.journal, &plan, &applied, &self.report.desired);
+        self.tell_done(&plan, &applied);
         self.report.plan = Arc::new(plan);
         recorded
     }
@@ -400,7 +407,7 @@ impl Driver {
                 0 => String::new(),
                 number => format!(" (and so not done: {number} more of this service)"),
             };
-            format!("{}: {}{more}", plan.steps[failure.step], failure.error)
+            format!("{}: {}{more}", plan.steps[failure.step].line(&self.names), failure.error)
         };
         let failures = applied.failures.iter().take(MOST_FAILURES).map(text).collect();
         let known = std::mem::replace(&mut self.report.failures, failures);
@@ -408,7 +415,8 @@ impl Driver {
         if known != self.report.failures {
             for (error, steps) in applied.causes() {
                 let example = applied.failures.iter().find(|it| it.error == *error);
-                let step = example.map(|it| plan.steps[it.step].to_string()).unwrap_or_default();
+                let step =
+                    example.map(|it| plan.steps[it.step].line(&self.names)).unwrap_or_default();
                 error!(steps, reason = %error, "refused: {step}");
                 self.journal.tell(What::Refused {
                     change: step,
@@ -419,35 +427,38 @@ impl Driver {
         }
     }
 
+    /// One line and one event per change that was made, in the words of the plan. Of a ramp its
+    /// beginning and its end.
+    fn tell_done(&self, plan: &Plan, applied: &Applied) {
+        let mut undone = applied.undone.iter().peekable();
+        for (index, step) in plan.steps.iter().enumerate() {
+            if undone.next_if_eq(&&index).is_some() {
+                continue;
+            }
+            let change = step.line(&self.names);
+            let name = self.names.of_step(step).map(str::to_owned);
+            let service = step.change.service().to_string();
+            let destination = step.destination().map(|destination| destination.to_string());
+            if step.repair {
+                warn!(service, destination, "drift repaired: {change}");
+                self.journal.tell(What::Repair { service, destination, name, change });
+            } else if step.change.service().is_private()
+                || is_within_ramp(step, &self.report.desired)
+            {
+                debug!(service, destination, "{change}");
+            } else {
+                info!(service, destination, "{change}");
+                self.journal.tell(What::Change { service, destination, name, change });
+            }
+        }
+    }
+
     /// Remembers why there is no progress, and logs it once.
     fn note_error(&mut self, error: String) {
         if self.report.error.as_ref() != Some(&error) {
             error!("{error}");
         }
         self.report.error = Some(error);
-    }
-}
-
-/// One line and one event per change that was made, in the words of the plan. Of a ramp its
-/// beginning and its end.
-fn tell_done(journal: &Journal, plan: &Plan, applied: &Applied, desired: &Desired) {
-    let mut undone = applied.undone.iter().peekable();
-    for (index, step) in plan.steps.iter().enumerate() {
-        if undone.next_if_eq(&&index).is_some() {
-            continue;
-        }
-        let change = step.to_string();
-        let service = step.change.service().to_string();
-        let destination = step.destination().map(|destination| destination.to_string());
-        if step.repair {
-            warn!(service, destination, "drift repaired: {change}");
-            journal.tell(What::Repair { service, destination, change });
-        } else if step.change.service().is_private() || is_within_ramp(step, desired) {
-            debug!(service, destination, "{change}");
-        } else {
-            info!(service, destination, "{change}");
-            journal.tell(What::Change { service, destination, change });
-        }
     }
 }
 

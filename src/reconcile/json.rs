@@ -2,10 +2,11 @@
 //!
 //! An object with
 //! * `changes`: in the order of execution, each with `action` (`add`, `change`, `remove`),
-//!   `service`, `destination` (null for the service itself), `before` and `after` (the settings,
+//!   `service`, `destination` (null for the service itself), `name` (of its real server; only where
+//!   the policy gives it one), `before` and `after` (the settings,
 //!   null where there are none), `policy` (null when no policy declares the service), `reason`,
 //!   `repair`, `private` (whether it is about a virtual service for probes), and `text`, the line that the log has;
-//! * `held`: each with `service`, `destination`, `policy` (likewise), `why` (`down`, `no_verdict`,
+//! * `held`: each with `service`, `destination`, `name` and `policy` (likewise), `why` (`down`, `no_verdict`,
 //!   `undeclared`, `drains`, `health_floor`, … as [`super::why::Why::name`] has them), `settings` (null when it is not in the table), `what` and `reason`;
 //! * `guarded`: services of ours that no policy declares, held by the reload guard;
 //! * `foreign`: the services left alone;
@@ -14,67 +15,44 @@
 //!
 //! Fields may be added; these stay. Settings are written as [`crate::ipvs::model`] has them.
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::Serialize;
 
 use crate::ipvs::model::{Change, DestinationConfig, DestinationKey, ServiceConfig, ServiceKey};
 
-use super::plan::{Before, Held, Plan, Step};
+use super::names::Names;
+use super::plan::{Before, Held, Plan, Step, Summary};
 use super::wording::Sign;
 
-impl Serialize for Plan {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut plan = serializer.serialize_struct("Plan", 5)?;
-        plan.serialize_field("changes", &self.steps)?;
-        plan.serialize_field("held", &self.held)?;
-        plan.serialize_field("guarded", &self.guarded)?;
-        plan.serialize_field("foreign", &self.foreign)?;
-        plan.serialize_field("summary", &self.summary())?;
-        plan.end()
-    }
+/// A plan as it is written, with the names that real servers were given.
+#[derive(Serialize)]
+pub struct PlanJson<'p> {
+    changes: Vec<ChangeJson<'p>>,
+    held: Vec<HeldJson<'p>>,
+    guarded: &'p [ServiceKey],
+    foreign: &'p [ServiceKey],
+    summary: Summary,
 }
 
-impl Serialize for Step {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        ChangeJson {
-            action: match self.sign() {
-                Sign::Add => "add",
-                Sign::Remove => "remove",
-                _ => "change",
-            },
-            service: self.change.service(),
-            destination: self.destination(),
-            before: self.before.as_ref().map(Settings::before),
-            after: Settings::after(&self.change),
-            policy: self.policy.as_deref(),
-            reason: self.reason(),
-            repair: self.repair,
-            private: self.change.service().is_private(),
-            text: self.to_string(),
+impl<'p> PlanJson<'p> {
+    /// A plan with these names.
+    pub fn of(plan: &'p Plan, names: &'p Names) -> Self {
+        Self {
+            changes: plan.steps.iter().map(|step| ChangeJson::of(step, names)).collect(),
+            held: plan.held.iter().map(|held| HeldJson::of(held, names)).collect(),
+            guarded: &plan.guarded,
+            foreign: &plan.foreign,
+            summary: plan.summary(),
         }
-        .serialize(serializer)
     }
 }
 
-impl Serialize for Held {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        HeldJson {
-            service: &self.service,
-            destination: &self.destination,
-            policy: self.policy.as_deref(),
-            why: self.why.name(),
-            settings: self.config.as_ref(),
-            what: self.what(),
-            reason: self.reason(),
-        }
-        .serialize(serializer)
-    }
-}
-
-#[derive(serde::Serialize)]
+#[derive(Serialize)]
 struct ChangeJson<'p> {
     action: &'static str,
     service: &'p ServiceKey,
     destination: Option<&'p DestinationKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'p str>,
     before: Option<Settings<'p>>,
     after: Option<Settings<'p>>,
     policy: Option<&'p str>,
@@ -84,10 +62,34 @@ struct ChangeJson<'p> {
     text: String,
 }
 
-#[derive(serde::Serialize)]
+impl<'p> ChangeJson<'p> {
+    fn of(step: &'p Step, names: &'p Names) -> Self {
+        Self {
+            action: match step.sign() {
+                Sign::Add => "add",
+                Sign::Remove => "remove",
+                _ => "change",
+            },
+            service: step.change.service(),
+            destination: step.destination(),
+            name: names.of_step(step),
+            before: step.before.as_ref().map(Settings::before),
+            after: Settings::after(&step.change),
+            policy: step.policy.as_deref(),
+            reason: step.reason(),
+            repair: step.repair,
+            private: step.change.service().is_private(),
+            text: step.line(names),
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct HeldJson<'p> {
     service: &'p ServiceKey,
     destination: &'p DestinationKey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'p str>,
     policy: Option<&'p str>,
     why: &'static str,
     settings: Option<&'p DestinationConfig>,
@@ -95,7 +97,22 @@ struct HeldJson<'p> {
     reason: String,
 }
 
-#[derive(serde::Serialize)]
+impl<'p> HeldJson<'p> {
+    fn of(held: &'p Held, names: &'p Names) -> Self {
+        Self {
+            service: &held.service,
+            destination: &held.destination,
+            name: names.get(held.service, held.destination),
+            policy: held.policy.as_deref(),
+            why: held.why.name(),
+            settings: held.config.as_ref(),
+            what: held.what(),
+            reason: held.reason(),
+        }
+    }
+}
+
+#[derive(Serialize)]
 #[serde(untagged)]
 enum Settings<'p> {
     Service(&'p ServiceConfig),

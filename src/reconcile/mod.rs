@@ -11,6 +11,7 @@ pub mod driver;
 pub(crate) mod fitness;
 pub mod floor;
 pub mod json;
+pub mod names;
 pub mod overrides;
 pub mod ownership;
 pub mod plan;

@@ -8,9 +8,9 @@ use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use crate::ipvs::model::{DestinationKey, ServiceKey};
-use crate::policy::model::{Policy, PolicySet, VirtualService};
 
 use super::desired::Why;
+use super::names::Names;
 use super::plan::{Held, Plan, Step, Summary};
 use super::wording::Sign;
 
@@ -26,35 +26,6 @@ pub fn render(plan: &Plan, names: &Names, colour: bool) -> String {
 /// The same with the virtual services for probes.
 pub fn render_all(plan: &Plan, names: &Names, colour: bool) -> String {
     render_some(plan, names, colour, |_| true)
-}
-
-/// Names that real servers were given, by their destinations.
-#[derive(Debug, Clone, Default)]
-pub struct Names(BTreeMap<(ServiceKey, DestinationKey), String>);
-
-impl Names {
-    /// Those of policies.
-    pub fn of(set: &PolicySet) -> Self {
-        let of_policy = |policy: &Policy| {
-            let named = |service: &VirtualService| {
-                let key = service.key;
-                let servers = policy.real_servers.iter().zip(&service.destinations);
-                let sorry = policy.sorry_server.iter().zip(&service.sorry);
-                let named = servers.chain(sorry).filter(|(it, _)| it.name != it.identity);
-                named.map(move |(it, at)| ((key, at.key), it.name.clone())).collect::<Vec<_>>()
-            };
-            policy.services.iter().flat_map(named).collect::<Vec<_>>()
-        };
-        Self(set.policies.iter().flat_map(of_policy).collect())
-    }
-
-    /// `10.0.0.1:80 (web-1)`, or the destination alone.
-    fn show(&self, service: ServiceKey, destination: DestinationKey) -> String {
-        match self.0.get(&(service, destination)) {
-            Some(name) => format!("{destination} ({name})"),
-            None => destination.to_string(),
-        }
-    }
 }
 
 fn render_some(

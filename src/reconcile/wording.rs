@@ -5,6 +5,7 @@ use std::fmt;
 use crate::ipvs::model::{Change, DestinationConfig, Persistence, ServiceConfig};
 
 use super::desired::Why;
+use super::names::Names;
 use super::plan::{Before, Held, Step};
 
 /// The sign in the gutter.
@@ -37,15 +38,20 @@ impl fmt::Display for Sign {
 impl fmt::Display for Step {
     /// One line: `~ tcp://192.0.2.1:80 10.0.0.1:80: weight 80 → 0; down: connection refused`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.sign(), self.change.service())?;
-        if let Some(destination) = self.destination() {
-            write!(f, " {destination}")?;
-        }
-        write!(f, ": {}; {}", self.what(), self.reason())
+        f.write_str(&self.line(&Names::default()))
     }
 }
 
 impl Step {
+    /// The same with the name of its real server, if that has one:
+    /// `~ tcp://192.0.2.1:80 10.0.0.1:80 (web-1): weight 80 → 0; down: connection refused`.
+    pub fn line(&self, names: &Names) -> String {
+        let service = *self.change.service();
+        let destination = self.destination().map(|key| format!(" {}", names.show(service, *key)));
+        let (sign, destination) = (self.sign(), destination.unwrap_or_default());
+        format!("{sign} {service}{destination}: {}; {}", self.what(), self.reason())
+    }
+
     /// Its sign in the gutter.
     pub fn sign(&self) -> Sign {
         match self.change {

@@ -186,8 +186,8 @@ impl Columns {
 
 /// The newest probes are to the right, one below the other.
 fn curve(app: &App, service: &ServiceStatus, it: &DestinationStatus) -> Vec<Span<'static>> {
-    let name = it.real_server.as_deref().unwrap_or_default();
-    let curve = app.curves.of(&service.policy, name, CURVE);
+    let of = service.policy.as_deref().zip(it.real_server.as_deref());
+    let curve = of.and_then(|(policy, name)| app.curves.of(policy, name, CURVE));
     let spans = curve.map(|curve| curve.spans(app.palette)).unwrap_or_default();
     let mut all = vec![Span::raw(" ".repeat(CURVE - spans.len()))];
     all.extend(spans);

@@ -42,7 +42,7 @@ fn latency(app: &App, room: usize) -> Vec<Span<'static>> {
     let columns = room.saturating_sub(WORDS).max(CURVE);
     let curve = app.current().and_then(|(service, destination)| {
         let real_server = destination?.real_server.as_deref()?;
-        app.curves.of(&service.policy, real_server, columns)
+        app.curves.of(service.policy.as_deref()?, real_server, columns)
     });
     let Some(curve) = curve else { return vec![Span::raw("-")] };
     let mut spans = curve.spans(app.palette);

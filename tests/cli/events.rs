@@ -46,6 +46,37 @@ fn a_slow_start_is_told_at_its_beginning_and_its_end() {
 }
 
 #[test]
+fn a_real_server_is_called_by_its_name() {
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::new();
+    let [one, two] = backends.each_ref().map(|it| it.address.to_string());
+    let entry =
+        format!("- {{ name: web-1, address: 127.0.0.1, port: {} }}", backends[0].address.port());
+    let text = policy(VIP, &backends, 80).replace(&format!("- {one}"), &entry);
+    scratch.write("www.yaml", &text);
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(2);
+    daemon.wait("both in", |status| status["table"]["changes"] == 3);
+    daemon.stop();
+    let all = events(&scratch);
+    for (kind, at) in [("transition", "address"), ("change", "destination")] {
+        let of =
+            |server: &str| all.iter().find(|it| it["event"] == kind && it[at] == server).unwrap();
+        assert_eq!(of(&one)["name"], "web-1", "{all:#?}");
+        assert_eq!(of(&two).get("name"), None, "{all:#?}");
+    }
+    let told = finish(command(&scratch, &[])).exit(0).stdout;
+    for line in [
+        format!("transition       http {one} (web-1 of www): unknown → up: status 200\n"),
+        format!("transition       http {two} (www): unknown → up: status 200\n"),
+        format!("change           + {VIP} {one} (web-1): weight 80 masq; up\n"),
+        format!("change           + {VIP} {two}: weight 80 masq; up\n"),
+    ] {
+        assert!(told.contains(&line), "no `{line}` in\n{told}");
+    }
+}
+
+#[test]
 fn they_tell_the_story_and_outlive_the_daemon() {
     let backends = [Backend::start(), Backend::start()];
     let scratch = Scratch::with(&backends);

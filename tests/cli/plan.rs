@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::backend::Backend;
 use crate::daemon::Daemon;
 use crate::scratch::{Scratch, VIP, finish, pointsman, policy};
@@ -49,6 +51,24 @@ checks: []
     let plan = scratch.plan(&["--assume", "up"]).exit(0).stdout;
     assert!(plan.contains("  + 10.0.0.1:8080 (web-1)  weight 1 masq"), "{plan}");
     assert!(plan.contains("  + 10.0.0.2:80            weight 1 masq"), "{plan}");
+
+    let plan = scratch.plan(&["--assume", "up", "--output", "json"]).exit(0).stdout;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let [service, named, unnamed] = &plan["changes"].as_array().unwrap()[..] else {
+        panic!("{plan:#}")
+    };
+    assert_eq!(named["name"], "web-1");
+    let text = "+ tcp://192.0.2.1:80 10.0.0.1:8080 (web-1): weight 1 masq; up";
+    assert_eq!(named["text"], text);
+    for unnamed in [service, unnamed] {
+        assert!(!unnamed.as_object().unwrap().contains_key("name"), "{unnamed:#}");
+    }
+    // What nothing is done about has its name too.
+    scratch.write("www.yaml", &policy.replace("checks: []", "checks: [{ tcp: }]"));
+    let plan = scratch.plan(&["--assume", "unknown", "--output", "json"]).exit(0).stdout;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["held"][0]["name"], "web-1", "{plan:#}");
+    assert_eq!(plan["held"][1].get("name"), None, "{plan:#}");
 }
 
 #[test]

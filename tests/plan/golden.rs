@@ -10,8 +10,10 @@ use pointsman::ipvs::Ipvs;
 use pointsman::ipvs::memory::Memory;
 use pointsman::reconcile::apply::apply;
 use pointsman::reconcile::desired::{Moment, desired};
+use pointsman::reconcile::json::PlanJson;
+use pointsman::reconcile::names::Names;
 use pointsman::reconcile::plan::{Plan, mark_repairs, plan};
-use pointsman::reconcile::render::{Names, render, render_all};
+use pointsman::reconcile::render::{render, render_all};
 
 use crate::scenario::Scenario;
 
@@ -31,7 +33,8 @@ fn check(folder: &Path) -> Option<String> {
     let scenario = Scenario::parse(&text);
     let plan = planned(&scenario, folder);
     let mut wrong = compare(&folder.join("plan.txt"), &as_text(&plan), true);
-    let json = serde_json::to_string_pretty(&plan).unwrap() + "\n";
+    let json =
+        serde_json::to_string_pretty(&PlanJson::of(&plan, &Names::default())).unwrap() + "\n";
     wrong = wrong.or(compare(&folder.join("plan.json"), &json, false));
     wrong
 }

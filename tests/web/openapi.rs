@@ -207,6 +207,7 @@ fn every_event_is_as_described() {
         What::Transition {
             policies: vec!["www".into()],
             address: "192.0.2.1:80".into(),
+            name: Some("web-1".into()),
             check: "http".into(),
             from: Health::Unknown,
             to: Health::Down,
@@ -222,13 +223,15 @@ fn every_event_is_as_described() {
         What::Flapping {
             policies: vec!["www".into()],
             address: "192.0.2.1:80".into(),
+            name: Some("web-1".into()),
             check: "http".into(),
             hold_seconds: 60,
         },
-        What::Change { service: VIP.into(), destination: None, change: "+".into() },
+        What::Change { service: VIP.into(), destination: None, name: None, change: "+".into() },
         What::Repair {
             service: VIP.into(),
             destination: Some("192.0.2.1:80".into()),
+            name: Some("web-1".into()),
             change: "+".into(),
         },
         What::Refused { change: "+".into(), changes: 2, reason: "no such scheduler".into() },
