@@ -436,6 +436,7 @@ async fn an_unreadable_table_is_not_asked_without_a_pause() {
     sleep(Duration::from_secs(300)).await;
     let reads = table.reads() - reads;
     assert!((5..40).contains(&reads), "{reads} reads in five minutes");
+    assert_eq!(director.report().totals.failed_reads, reads as u64);
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,6 +178,12 @@ pub(crate) fn metrics() -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The sum of all series of a family with this label.
+pub(crate) fn total(page: &str, family: &str, label: &str) -> u64 {
+    let ours = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
+    ours.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
 /// Waits until the daemon says something of itself.
 pub(crate) fn until_status(what: &str, is_it: impl Fn(&Status) -> bool) -> Status {
     until(what, PATIENCE, || Some(status()).filter(&is_it))

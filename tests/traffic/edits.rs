@@ -7,7 +7,7 @@ use std::fs;
 use pointsman::control::rates::RatesStatus;
 
 use crate::clock::{PATIENCE, now, until};
-use crate::daemon::{Daemon, Policies, metrics, policy, program, until_status};
+use crate::daemon::{Daemon, Policies, metrics, policy, program, total, until_status};
 use crate::observer::{direct, holds};
 use crate::site::{Site, VIP1, VIP2};
 
@@ -147,12 +147,6 @@ pub(crate) fn refused() {
     // After all that it still follows.
     policies.write("www.yaml", &www(80, &all[1..]));
     site.table.until("a good edit", PATIENCE, |lines| !holds(lines, all[0]));
-}
-
-/// The sum of all series of a family with this label.
-fn total(page: &str, family: &str, label: &str) -> u64 {
-    let ours = page.lines().filter(|line| line.starts_with(family) && line.contains(label));
-    ours.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// Waits until the last edit is refused; the first problem with it.

@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::client::Request;
-use crate::clock::{PATIENCE, SLACK};
-use crate::daemon::{Daemon, FALL, INTERVAL, Policies, RISE, TIMEOUT, policy, status};
+use crate::clock::{PATIENCE, SLACK, until};
+use crate::daemon::{
+    Daemon, FALL, INTERVAL, Policies, RISE, TIMEOUT, metrics, policy, status, total,
+};
 use crate::observer::{Lines, holds, services};
 use crate::server::{Mode, RealServer};
 use crate::site::{Site, VIP1};
@@ -32,8 +34,39 @@ pub(crate) fn under_masq() {
         forwarding: "masq",
     };
     let (policies, daemon) = scenario.play(&site);
+    counted();
     scenario.quiesce(&site, &policies);
     drop(daemon);
+}
+
+/// What the kernel has counted is what clients did, in both directions.
+fn counted() {
+    // Connections that have ended are inactive for a while; the kernel adds the rest up every two
+    // seconds.
+    let sums = until("the traffic is counted", PATIENCE, || {
+        let page = metrics();
+        let sum = |family: &str, label: &str| total(&page, &format!("pointsman_{family}{{"), label);
+        let sums = ["in", "out"].map(|direction| {
+            let label = format!("direction=\"{direction}\"");
+            ["service_packets_total", "service_bytes_total"]
+                .into_iter()
+                .chain(["destination_packets_total", "destination_bytes_total"])
+                .map(|family| sum(family, &label))
+                .collect::<Vec<_>>()
+        });
+        let made = sum("service_new_connections_total", "");
+        let all_added_up = sums.iter().all(|sums| sums[0] >= 3 * made && sums[1] > 40 * sums[0]);
+        let inactive = sum("destination_connections", "state=\"inactive\"");
+        println!("  {made} connections, {inactive} of them inactive, in and out {sums:?}");
+        (made > 100 && all_added_up && inactive > 0).then_some(sums)
+    });
+    // What came back counts on, or anew if the kernel had forgotten it.
+    for [service_packets, service_bytes, packets, bytes] in
+        sums.map(|sums| <[u64; 4]>::try_from(sums).unwrap())
+    {
+        assert!((1..=service_packets).contains(&packets), "{packets} of {service_packets}");
+        assert!((1..=service_bytes).contains(&bytes), "{bytes} of {service_bytes}");
+    }
 }
 
 struct Scenario {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::clock::{PATIENCE, SLACK, now, until};
-use crate::daemon::{Daemon, Policies, policy, status};
+use crate::daemon::{Daemon, Policies, metrics, policy, status};
 use crate::observer::{Lines, direct};
 use crate::site::{Site, VIP1};
 
@@ -104,6 +104,11 @@ pub(crate) fn drift_is_repaired() {
     assert_eq!(logged.clone().count() as u64, repairs);
     assert!(logged.into_iter().all(|line| line.level == "WARN"));
     assert_eq!(status().table.foreign.len(), 4);
+    let page = metrics();
+    for (family, number) in [("table_repairs_total", repairs), ("table_foreign_services", 4)] {
+        let line = format!("\npointsman_{family} {number}\n");
+        assert!(page.contains(&line), "no `{line}` in {page}");
+    }
 
     // A service leaves the policies while nobody runs.
     assert_eq!(daemon.stop().code(), Some(0));

@@ -5,7 +5,9 @@ use std::process::{Command, Output, Stdio};
 
 use crate::clock::{PATIENCE, until};
 use crate::common::netns::{Process, shell};
-use crate::daemon::{PROGRAM, Policies, answer, policy, program, state};
+use pointsman::control::status::Status;
+
+use crate::daemon::{PROGRAM, Policies, answer, metrics, policy, program, state};
 
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";
 
@@ -15,6 +17,7 @@ pub(crate) fn name_what_is_missing() {
     without_a_module(&policies);
     without_the_capability(&policies);
     without_the_table_to_itself(&policies);
+    without_a_scheduler(&policies);
     without_a_good_policy(&policies);
 }
 
@@ -98,6 +101,33 @@ fn without_the_table_to_itself(policies: &Policies) {
     }
     drop(first);
     shell("ipvsadm -C; ip netns exec elsewhere ipvsadm -C");
+}
+
+/// The kernel has IPVS, and no module for what the policy asks of it.
+fn without_a_scheduler(policies: &Policies) {
+    let loader = fs::read_to_string(MODPROBE).unwrap();
+    fs::write(MODPROBE, "/bin/false").unwrap();
+    let good = fs::read_to_string(policies.directory.join("www.yaml")).unwrap();
+    policies.write("www.yaml", &good.replace("scheduler: rr", "scheduler: fo"));
+    let daemon = Process(command("run", policies).stderr(Stdio::null()).spawn().unwrap());
+    let refused = until("the kernel refuses", PATIENCE, || {
+        let output = answer(program("status").args(["--output", "json"]));
+        let status: Status = serde_json::from_slice(&output.stdout).ok()?;
+        (status.table.refused > 0).then_some(status)
+    });
+    assert!(refused.table.pending[0].contains("fo"), "{:?}", refused.table.pending);
+    let page = metrics();
+    let value = |family: &str| -> u64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(&format!("pointsman_{family} ")));
+        line.unwrap_or_else(|| panic!("no {family} in {page}")).parse().unwrap()
+    };
+    // It is tried again and again, and counted each time; the table lacks one service all the while.
+    assert_eq!(value("table_pending_changes"), 1, "{page}");
+    assert!(value("table_refusals_total") >= refused.table.refused, "{page}");
+    assert_eq!(value("table_changes_total"), 0, "{page}");
+    drop(daemon);
+    policies.write("www.yaml", &good);
+    fs::write(MODPROBE, loader.trim()).unwrap();
 }
 
 fn without_a_good_policy(policies: &Policies) {
