@@ -159,7 +159,7 @@ pub struct DestinationConfig {
 }
 
 /// The forwarding method of a destination (`IP_VS_CONN_F_FWD_MASK` on the wire).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forwarding {
     /// Network address translation.
@@ -173,7 +173,7 @@ pub enum Forwarding {
 }
 
 /// Encapsulation of a tunnelled destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tunnel {
     /// IP in IP.
@@ -193,7 +193,9 @@ pub enum Tunnel {
 }
 
 /// `IP_VS_TUNNEL_ENCAP_FLAG_*`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum TunnelChecksum {
     /// No checksum.

@@ -22,6 +22,7 @@ use super::{
     redis, smtp, socket, tcp, tls, udp,
 };
 use crate::health::OutcomeKind;
+use crate::ipvs::model::Forwarding;
 
 /// Probes real servers over the network of the process's network namespace.
 ///
@@ -138,13 +139,20 @@ impl NetworkProber {
 const WHOLE: f64 = 0.9;
 
 /// What is the real server's fault happened on the way to it.
+///
+/// A real server answers a tunnel that it does not unpack with an ICMP error, which the kernel hands
+/// on: to the socket that is a closed port.
 fn through(via: Via, failure: Failure) -> Failure {
-    match failure.reason.kind() {
-        OutcomeKind::Fail => {
-            Failure { detail: format!("through {}: {}", via.vip, failure.detail), ..failure }
-        }
-        _ => failure,
+    if failure.reason.kind() != OutcomeKind::Fail {
+        return failure;
     }
+    let or_tunnel = match (via.forwarding, failure.reason) {
+        (Forwarding::Tunnel(_), Reason::Refused) => {
+            ", or the real server does not unpack the tunnel"
+        }
+        _ => "",
+    };
+    Failure { detail: format!("through {}: {}{or_tunnel}", via.vip, failure.detail), ..failure }
 }
 
 /// The connection that a check over TCP begins with.

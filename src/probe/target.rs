@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::health::Hysteresis;
 use crate::health::damping::Damping;
-use crate::ipvs::model::Protocol;
+use crate::ipvs::model::{Forwarding, Protocol};
 
 pub use super::agent::AgentCheck;
 pub use super::dns::DnsCheck;
@@ -144,8 +144,15 @@ pub struct Via {
     pub vip: SocketAddr,
     /// The mark.
     pub mark: u32,
-    /// Whether answers come past IPVS, from the virtual address (`direct`, `tunnel`).
-    pub answers_past: bool,
+    /// How the real server is reached.
+    pub forwarding: Forwarding,
+}
+
+impl Via {
+    /// Whether answers come past IPVS, from the virtual address.
+    pub fn answers_past(&self) -> bool {
+        matches!(self.forwarding, Forwarding::Direct | Forwarding::Tunnel(_))
+    }
 }
 
 impl Check {

@@ -88,7 +88,7 @@ impl Ways {
     /// Only what the director holds itself looks forged to it: a backup without the virtual address
     /// needs nothing.
     pub(super) fn deaf(&self, via: Via, real_server: IpAddr) -> Option<Failure> {
-        if !via.answers_past || via.vip.is_ipv6() {
+        if !via.answers_past() || via.vip.is_ipv6() {
             return None;
         }
         let addresses = self.addresses().ok()?;
@@ -213,6 +213,7 @@ mod tests {
 
     use super::*;
     use crate::health::Hysteresis;
+    use crate::ipvs::model::Forwarding;
     use crate::probe::target::{Check, CheckKind, TcpCheck, Timing};
 
     #[test]
@@ -249,8 +250,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_in_the_table_is_waited_for() {
-        let via =
-            Via { vip: "127.0.0.9:80".parse().unwrap(), mark: 0x706d_0001, answers_past: false };
+        let vip = "127.0.0.9:80".parse().unwrap();
+        let via = Via { vip, mark: 0x706d_0001, forwarding: Forwarding::Masq };
         let there = "127.0.0.1:80".parse().unwrap();
         let kind = CheckKind::Tcp(TcpCheck::default());
         let check = Arc::new(Check { via: Some(via), ..Check::new(kind) });

@@ -90,6 +90,12 @@ impl Machine {
         self.sysctl("net/ipv4/conf/tunl0/rp_filter", "0");
     }
 
+    /// Cuts what leaves into packets before it is on the wire: virtual wires carry many of them as one,
+    /// whatever the size of a packet may be.
+    pub fn send_packets(&self) {
+        self.shell("ip link set eth0 gso_max_segs 1");
+    }
+
     /// Takes a virtual address on `eth0` and answers for it: what a director needs.
     pub fn hold(&self, address: IpAddr) {
         self.address(&host_route(address), "eth0");

@@ -44,6 +44,8 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     begun: AtomicUsize,
     stop: AtomicBool,
+    /// Letters that each request has in a header, so that it is larger than a packet.
+    padding: usize,
 }
 
 /// One request.
@@ -64,11 +66,17 @@ pub(crate) struct Requests(pub(crate) Vec<Request>);
 impl Traffic {
     /// Begins to ask these, in turns.
     pub(crate) fn start(client: &Machine, targets: &[&str]) -> Self {
+        Self::padded(client, targets, 0)
+    }
+
+    /// The same with requests that have so many letters in a header.
+    pub(crate) fn padded(client: &Machine, targets: &[&str], padding: usize) -> Self {
         let shared = Arc::new(Shared {
             targets: Mutex::new(targets.iter().map(|target| target.parse().unwrap()).collect()),
             requests: Mutex::default(),
             begun: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
+            padding,
         });
         let (machine, sharing) = (client.name().to_owned(), Arc::clone(&shared));
         let thread = thread::spawn(move || {
@@ -130,7 +138,7 @@ async fn ask(shared: &Arc<Shared>) {
         let port = PORTS.start + ASKED.fetch_add(1, Ordering::SeqCst) % PORTS.len();
         let sharing = Arc::clone(shared);
         under_way.spawn(async move {
-            let request = request(target, u16::try_from(port).unwrap()).await;
+            let request = request(target, u16::try_from(port).unwrap(), sharing.padding).await;
             sharing.requests.lock().unwrap().push(request);
         });
         while under_way.try_join_next().is_some() {}
@@ -138,12 +146,12 @@ async fn ask(shared: &Arc<Shared>) {
     under_way.join_all().await;
 }
 
-async fn request(target: SocketAddr, port: u16) -> Request {
+async fn request(target: SocketAddr, port: u16, padding: usize) -> Request {
     let source: IpAddr =
         if target.is_ipv4() { super::site::CLIENT } else { super::site::CLIENT6 }.parse().unwrap();
     let source = SocketAddr::new(source, port);
     let begun = now();
-    let answer = match timeout(TIMEOUT, exchange(source, target)).await {
+    let answer = match timeout(TIMEOUT, exchange(source, target, padding)).await {
         Ok(Ok(response)) => name_in(&response),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {TIMEOUT:?}")),
@@ -152,12 +160,21 @@ async fn request(target: SocketAddr, port: u16) -> Request {
     Request { begun, ended: now(), source, answer }
 }
 
-async fn exchange(source: SocketAddr, target: SocketAddr) -> std::io::Result<String> {
+async fn exchange(
+    source: SocketAddr,
+    target: SocketAddr,
+    padding: usize,
+) -> std::io::Result<String> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     socket.bind(source)?;
     let mut stream = socket.connect(target).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n").await?;
+    let more = match padding {
+        0 => String::new(),
+        _ => format!("X-Padding: {}\r\n", "x".repeat(padding)),
+    };
+    let request = format!("GET / HTTP/1.1\r\nHost: www.example.com\r\n{more}\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut response = String::new();
     stream.read_to_string(&mut response).await?;
     Ok(response)

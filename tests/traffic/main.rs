@@ -32,6 +32,7 @@ mod script;
 mod server;
 mod site;
 mod tap;
+mod tunnel;
 mod turmoil;
 mod via;
 
@@ -85,6 +86,7 @@ in_guests! {
     doctor_mends: doctor::its_commands_mend;
     through_the_vip: via::sees_a_missing_address;
     through_other_vips: via::goes_as_users_do;
+    through_the_vip_by_a_tunnel: tunnel::loses_what_users_send;
     through_the_vip_from_few_ports: via::never_takes_another_ones_way;
     through_the_vip_as_a_backup: via::asks_as_a_backup;
 }

@@ -16,14 +16,14 @@ const KEY6: &str = "tcp://[2001:db8:1::1]:80";
 const DATAGRAMS: &str = "udp://202.96.128.166:54";
 
 /// A policy whose check goes through the virtual address.
-fn via(name: &str, keys: &[&str], settings: &str, servers: &[&str]) -> String {
+pub(crate) fn via(name: &str, keys: &[&str], settings: &str, servers: &[&str]) -> String {
     let text = policy(keys, &format!("name: {name}\n{settings}"), servers, 80);
     let text = text.replacen("    interval:", "    via: vip\n    interval:", 1);
     assert!(text.contains("via: vip"), "{text}");
     text
 }
 
-fn lets_in(site: &Site, value: &str) {
+pub(crate) fn lets_in(site: &Site, value: &str) {
     site.director.sysctl("net/ipv4/conf/eth0/accept_local", value);
 }
 

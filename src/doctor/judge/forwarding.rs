@@ -103,7 +103,7 @@ fn reverse_path(case: &Case<'_>) -> Option<Finding> {
 fn probes_through(case: &Case<'_>) -> Vec<Finding> {
     const ID: &str = "accept-local";
     let past = case.policies.targets.iter().filter_map(|target| {
-        let via = target.check.via.filter(|via| via.answers_past && via.vip.is_ipv4())?;
+        let via = target.check.via.filter(|via| via.answers_past() && via.vip.is_ipv4())?;
         case.facts.holder(via.vip.ip())?;
         Some(case.facts.way_to(target.address.ip())?.name.as_str())
     });

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::ipvs::model::{
-    DestinationConfig, Family, Forwarding, Protocol, Scheduler, ServiceConfig, ServiceFlags,
-    ServiceKey,
+    DestinationConfig, Family, Protocol, Scheduler, ServiceConfig, ServiceFlags, ServiceKey,
 };
 use crate::ipvs::private;
 use crate::policy::file::check::CheckEntry;
@@ -133,8 +132,8 @@ pub(super) fn mark(probes: Vec<&mut Probe>, policies: Vec<Arc<str>>) -> Vec<Priv
     for (probe, policy) in probes.into_iter().zip(policies) {
         let Some(way) = &probe.way else { continue };
         let Some(mark) = marks.get(way.text().as_str()).copied() else { continue };
-        let answers_past = way.destination.config.forwarding != Forwarding::Masq;
-        let via = Some(Via { vip: way.vip, mark, answers_past });
+        let forwarding = way.destination.config.forwarding;
+        let via = Some(Via { vip: way.vip, mark, forwarding });
         probe.target.check = Arc::new(Check { via, ..Check::clone(&probe.target.check) });
         let family = Family::of(way.vip.ip());
         let service = PrivateService {
