@@ -317,7 +317,7 @@ impl Pass<'_> {
         let doubted = is_doubted.then(|| decision.until_confirmed());
         let decision = doubted.as_ref().unwrap_or(decision);
         let quiesced = DestinationConfig { weight: 0, ..declared.config };
-        let rises_since = self.rises_since(settling.service, key, decision);
+        let rises_since = self.rises_since(settling.service, declared, decision, found.as_ref());
         match &decision.fitness {
             Fitness::Fit if !settling.awaits(decision, found.as_ref()) => {
                 let ramp = (rises_since, settling.service.slow_start);

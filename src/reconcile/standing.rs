@@ -30,7 +30,7 @@ pub struct Standing {
     /// virtual service is told by after no policy declares it any more.
     pub drains: BTreeMap<ServiceKey, Duration>,
     /// Under slow start, destinations that an operator or their own word keeps out (`None`), and
-    /// since when those are back that it has kept out.
+    /// since when those rise that are on a ramp.
     pub returning: BTreeMap<(ServiceKey, DestinationKey), Option<Instant>>,
     /// Destinations whose real servers have an unconfirmed verdict that the table contradicted in the
     /// first pass; `None` before that. Later it shows what this run did, which is no testimony.

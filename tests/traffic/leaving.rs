@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::clock::{PATIENCE, now, until};
-use crate::daemon::{Daemon, FALL, INTERVAL, Policies, TIMEOUT, policy, status, until_status};
+use crate::daemon::{
+    Daemon, FALL, INTERVAL, Policies, TIMEOUT, order, policy, status, until_status,
+};
 use crate::observer::{Lines, direct, holds, services};
 use crate::server::Mode;
 use crate::site::{Site, VIP1};
@@ -85,15 +87,16 @@ pub(crate) fn drains() {
     assert_eq!(status().table.drift_repaired, 0);
 }
 
-/// A real server that recovers gets more and more of the requests, and fails none.
+/// A real server that recovers gets more and more of the requests, and fails none. So does one that an
+/// operator lets in again, also over a death of the daemon.
 pub(crate) fn comes_back_slowly() {
-    const RAMP: Duration = Duration::from_secs(8);
+    const RAMP: Duration = Duration::from_secs(6);
     let site = Site::new();
     let all = site.addresses();
-    let settings = "forwarding: direct\nweight: 100\nslow_start: 8s";
+    let settings = "forwarding: direct\nweight: 100\nslow_start: 6s";
     let text = policy(&KEYS[..1], settings, &all, 80).replace("scheduler: rr", "scheduler: wrr");
     let policies = Policies::new("www.yaml", &text);
-    let _daemon = Daemon::start(&policies, &[]);
+    let daemon = Daemon::start(&policies, &[]);
     let row = |address: &str, weight: u32| format!("{address}:80 weight {weight} direct");
     let full = |addresses: &[&str]| {
         let rows: Vec<_> = addresses.iter().map(|address| row(address, 100)).collect();
@@ -112,15 +115,14 @@ pub(crate) fn comes_back_slowly() {
     });
     assert!(shown.services[0].destinations[0].why.starts_with("slow start, "), "{shown:?}");
     let done = site.table.until_exactly("all of its weight", RAMP + PATIENCE, &full(&all));
-    let weights: Vec<u32> = site
-        .table
-        .states_since(back)
-        .iter()
-        .filter_map(|lines| {
-            (1..=100)
-                .find(|weight| lines.contains(&format!("{} {}", KEYS[0], row(all[0], *weight))))
-        })
-        .collect();
+    let weights_since = |moment: Instant| -> Vec<u32> {
+        let weighs = |lines: &Lines, weight: u32| {
+            lines.contains(&format!("{} {}", KEYS[0], row(all[0], weight)))
+        };
+        let states = site.table.states_since(moment);
+        states.iter().filter_map(|lines| (1..=100).find(|weight| weighs(lines, *weight))).collect()
+    };
+    let weights = weights_since(back);
     println!("  back {RAMP:?} ramp took {:?}, weights {weights:?}", done - back);
     assert!(weights.len() >= 10 && weights[0] <= 10 && weights.is_sorted(), "{weights:?}");
     traffic.carry_on(100);
@@ -136,6 +138,26 @@ pub(crate) fn comes_back_slowly() {
     println!("  its share: {first}% in the first half, {second}% in the second, {after}% after");
     assert!(first < second && second < after, "{first} {second} {after}");
     site.assert_none_failed(&requests, |it| it.ended >= failed && it.begun <= gone);
+
+    // Let in again by an operator, and the daemon dies on the way: for half of the ramp nobody raises
+    // the weight, and then it goes on from there.
+    order(&["disable", "www", all[0]]);
+    site.table.until_exactly("disabled", PATIENCE, &full(&all[1..]));
+    let traffic = site.traffic(&[&format!("{VIP1}:80")]);
+    order(&["enable", "www", all[0]]);
+    let back = site.table.until("it is back", PATIENCE, |lines| holds(lines, all[0]));
+    until("it rises", PATIENCE, || weights_since(back).last().filter(|it| **it >= 15).copied());
+    daemon.kill();
+    let killed = now();
+    until("half of the ramp", PATIENCE, || (now() - killed >= RAMP / 2).then_some(()));
+    let _daemon = Daemon::start(&policies, &[]);
+    site.table.until_exactly("all of its weight", RAMP + PATIENCE, &full(&all));
+    let (before, weights) = (weights_since(back), weights_since(killed));
+    println!("  enabled, weights {before:?}; killed, and after a new start {weights:?}");
+    assert!(before[0] <= 10 && before.is_sorted(), "{before:?}");
+    let jump = before.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(jump < Some(35), "{before:?}");
+    site.assert_none_failed(&traffic.stop(), |_| false);
 }
 
 /// `on_down: cut`: with the kernel's help an established connection to a dead real server is

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::ipvs::model::{Destination, DestinationConfig, DestinationKey};
+use crate::ipvs::model::{Destination, DestinationConfig};
 use crate::policy::model::{DeclaredDestination, VirtualService};
 use crate::probe::advice::{AdvisedWeight, scaled};
 
@@ -33,14 +33,16 @@ impl WeightParts {
 }
 
 impl Pass<'_> {
-    /// When the ramp of one that is up began: it came up, or it is back although it was up.
+    /// When the ramp of one that is up began: it came up, or it is back although it was up. What is
+    /// noted of it is for the next run.
     pub(super) fn rises_since(
         &mut self,
         service: &VirtualService,
-        key: DestinationKey,
+        declared: &DeclaredDestination,
         decision: &Decision,
+        found: Option<&Destination>,
     ) -> Option<Instant> {
-        let id = (service.key, key);
+        let id = (service.key, declared.key);
         if service.slow_start.is_zero() {
             return decision.up_since;
         }
@@ -48,10 +50,26 @@ impl Pass<'_> {
             self.next.returning.insert(id, None);
             return None;
         }
-        let back = self.before.returning.get(&id).map(|back| back.unwrap_or(self.moment.now));
-        let back = back.filter(|back| self.elapsed(*back) < service.slow_start);
-        self.next.returning.extend(back.map(|back| (id, Some(back))));
-        decision.up_since.map(|since| back.map_or(since, |back| since.max(back)))
+        let full =
+            decision.advised.map_or(declared.config.weight, |it| it.of(declared.config.weight));
+        let has = found.map_or(0, |found| found.config.weight);
+        let noted = self.before.returning.get(&id).map(|back| {
+            let back = back.unwrap_or(self.moment.now);
+            self.interrupted(service.slow_start, has, full).map_or(back, |at| back.max(at))
+        });
+        let since = decision.up_since.max(noted);
+        let since = since.filter(|since| self.elapsed(*since) < service.slow_start);
+        let is_noted = noted.is_some() || has < full;
+        self.next.returning.extend(since.filter(|_| is_noted).map(|since| (id, Some(since))));
+        since.filter(|_| decision.up_since.is_some())
+    }
+
+    /// When a ramp began that has led to this weight, in the first pass of a run: between the last
+    /// run and this one nobody raised it.
+    fn interrupted(&self, slow_start: Duration, has: u32, full: u32) -> Option<Instant> {
+        let is_first = self.before.doubted.is_none();
+        let lived = (is_first && has < full).then(|| slow_start * has / full)?;
+        self.moment.now.checked_sub(lived)
     }
 
     /// The weight of a destination that is in. A ramp never lowers what the table has: one that
