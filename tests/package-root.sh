@@ -1,6 +1,6 @@
 # Installs, upgrades, removes and purges a package in a clean Debian that has nothing but what every
 # Debian has, with a layer above it that shows all writes. It runs in a mount namespace of its own, so
-# nothing is left.
+# nothing is left. What the book says of a package is run as it stands there.
 #   package-root.sh SCRATCH OLD.deb NEW.deb
 scratch=$1 old=$2 new=$3
 
@@ -20,8 +20,13 @@ mount -t proc proc "$root/proc"
 mount -t tmpfs tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 mount --bind /dev "$root/dev"
-cp "$old" "$root/tmp/old.deb"
+# Where `make deb` leaves it, and where somebody has brought it.
+mkdir -p "$root/tmp/tree/target/debian" "$root/tmp/home"
+cp "$old" "$root/tmp/tree/target/debian"
+cp "$old" "$root/tmp/home"
 cp "$new" "$root/tmp/new.deb"
+# Whoever sits at the terminal says yes to what else has to come, and is content with that.
+printf 'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n' >"$root/etc/apt/apt.conf.d/50yes"
 
 # A service manager that writes down what it is told.
 mkdir -p "$root/run/systemd/system"
@@ -38,6 +43,11 @@ fail() {
 inside() {
     chroot "$root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
+# Runs a line of the book in a directory of the root, as it stands there, and puts it on record.
+run() {
+    inside sh -c 'sudo() { "$@"; }; cd "$0"; '"$2" "$1" </dev/null
+    echo "ran: $2"
+}
 # What the service manager was told since the last time.
 told() {
     cat "$root/tmp/told" 2>/dev/null || true
@@ -47,8 +57,16 @@ expect() {
     [ "$1" = "$2" ] || fail "expected '$1', found '$2'"
 }
 
-inside apt-get install -q -y --no-install-recommends /tmp/old.deb
-expect "systemctl --system daemon-reload" "$(told)"
+installed() {
+    expect "install ok installed" "$(inside dpkg-query -W -f '${Status}' pointsman)"
+    expect "systemctl --system daemon-reload" "$(told)"
+}
+run /tmp/home 'sudo apt install ./pointsman_*.deb'
+installed
+inside dpkg -P pointsman
+told >/dev/null
+run /tmp/tree 'sudo apt install ./target/debian/pointsman_*.deb'
+installed
 [ ! -e "$root/etc/systemd/system/multi-user.target.wants/pointsman.service" ] || fail "it is enabled"
 depends=$(inside dpkg-query -W -f '${Depends}' pointsman)
 case $depends in *libc6*) ;; *) fail "no dependency on libc: $depends" ;; esac

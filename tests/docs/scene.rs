@@ -1,12 +1,20 @@
 //! A policy of a document at work: on loopback, with the table in memory.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use regex::Regex;
 
 use crate::backend::Backend;
-use crate::scratch::{Scratch, finish, pointsman};
+use crate::lines::read;
+use crate::scratch::{Finished, Scratch, finish};
+
+/// Where the unit lets the daemon log to.
+const LOGS: &str = "/var/log/pointsman";
 
 /// A policy as a document has it, real servers for it, and a place for a daemon.
 pub(crate) struct Scene {
@@ -18,6 +26,8 @@ pub(crate) struct Scene {
     port: u16,
     /// What stands for the beginning of the real servers' addresses, and what they begin with.
     network: (&'static str, &'static str),
+    /// The lines of the documents that were run here.
+    pub(crate) ran: RefCell<BTreeSet<String>>,
 }
 
 impl Scene {
@@ -34,27 +44,60 @@ impl Scene {
         let policy =
             policy.replace(network.1, network.0).replace("port: 80,", &format!("port: {port},"));
         scratch.write(file, &policy);
-        Self { scratch, backends, policy, file, port, network }
+        let settings = format!(
+            "policies: {}\nstate_dir: {}\nsocket: {}\nipvs: memory\n",
+            scratch.policies().display(),
+            scratch.state().display(),
+            scratch.socket().display()
+        );
+        fs::write(scratch.path("pointsman.yaml"), settings).unwrap();
+        Self { scratch, backends, policy, file, port, network, ran: RefCell::default() }
     }
 
-    /// What `plan` says of this policy in a directory of its own, as a user calls it there.
-    pub(crate) fn plan_of(&self, directory: &str, policy: &str) -> String {
-        fs::create_dir(self.scratch.path(directory)).unwrap();
-        fs::write(self.scratch.path(directory).join(self.file), policy).unwrap();
-        let mut plan = pointsman(&["plan", "--policies", directory, "--socket", "sock"]);
-        plan.current_dir(self.scratch.path(""));
-        let answer = finish(plan).exit(0).stdout;
-        fs::remove_dir_all(self.scratch.path(directory)).unwrap();
-        answer
+    /// Runs the line above an output that a document shows.
+    pub(crate) fn shown(&self, document: &str, name: &str) -> Finished {
+        let above = Regex::new(&format!("(?m)^(.+)\n```\n\n<!-- shown: {name} -->$")).unwrap();
+        let text = read(document);
+        let line = above.captures(&text).unwrap_or_else(|| panic!("{document}: no {name}"));
+        self.run(&line[1])
     }
 
-    /// What `check` says of a policy with mistakes in it.
-    pub(crate) fn complaints(&self, directory: &str, policy: &str) -> String {
-        fs::create_dir(self.scratch.path(directory)).unwrap();
-        fs::write(self.scratch.path(directory).join(self.file), policy).unwrap();
-        let mut check = pointsman(&["check", directory]);
-        check.current_dir(self.scratch.path(""));
-        finish(check).exit(2).stderr
+    /// Runs a line as a document has it, to its end.
+    pub(crate) fn run(&self, line: &str) -> Finished {
+        finish(self.shell(line))
+    }
+
+    /// A line as a document has it, with the addresses and directories of this place. A daemon is
+    /// the process itself: nothing is left of the shell.
+    pub(crate) fn shell(&self, line: &str) -> Command {
+        assert!(!line.contains([';', '&']), "more than the shell's last command: {line}");
+        self.ran.borrow_mut().insert(line.to_owned());
+        let line = line.replace(self.network.1, self.network.0);
+        let line = line.replace(LOGS, self.logs().to_str().unwrap());
+        let program = env!("CARGO_BIN_EXE_pointsman");
+        let script = format!(
+            "sudo() {{ \"$@\"; }}\n\
+             pointsman() {{ exec {program} --settings \"$SETTINGS\" \"$@\"; }}\n{line}"
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-eu", "-c", &script]).current_dir(self.scratch.path("")).stdin(Stdio::null());
+        shell.env("SETTINGS", self.scratch.path("pointsman.yaml"));
+        for name in ["RUST_LOG", "NO_COLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE", "SUDO_USER"] {
+            shell.env_remove(name);
+        }
+        shell
+    }
+
+    /// What stands for the directory of logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.scratch.path("logs")
+    }
+
+    /// Saves an edited policy in a directory beside, for lines that name it.
+    pub(crate) fn edit(&self, directory: &str, policy: &str) {
+        let directory = self.scratch.path(directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(self.file), policy).unwrap();
     }
 
     /// With the addresses, ports and directories of the document. The table of a real daemon is the

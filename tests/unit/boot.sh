@@ -17,10 +17,11 @@ rm -rf /etc/systemd/system/*.wants /etc/pointsman
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 modprobe -q -d /run/modules ip_vs
 
-cp "$program" /usr/local/sbin/pointsman
-cp "$tree/contrib/pointsman.service" /etc/systemd/system/
 cp "$tree/tests/unit/ask.sh" /run/ask.sh
-mkdir -p /etc/pointsman/policies
+# The tree as it is when the program has been built.
+mkdir -p /run/tree/target/release
+ln -s "$tree/contrib" /run/tree/contrib
+cp "$program" /run/tree/target/release/pointsman
 cat >/etc/systemd/system/asked.target <<END
 [Unit]
 DefaultDependencies=no
