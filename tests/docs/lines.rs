@@ -14,6 +14,9 @@ pub(crate) const QUICK_START: &str = "docs/QUICKSTART.md";
 pub(crate) const SAFETY: &str = "docs/SAFETY.md";
 pub(crate) const OPERATIONS: &str = "docs/OPERATIONS.md";
 
+/// Lies in the directory of policies.
+const POLICIES: &str = "contrib/debian/policies-README";
+
 /// Who runs a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runner {
@@ -39,6 +42,8 @@ pub(crate) fn runner(document: &str, line: &str) -> Option<Runner> {
         ["cargo" | "make", ..] => Runner::Tree,
         ["apt", ..] => Runner::Package,
         ["install" | "editor" | "systemctl" | "journalctl", ..] => Runner::Unit,
+        ["/usr/bin/curl", ..] => Runner::Unit,
+        _ if document == POLICIES => Runner::Unit,
         ["pointsman", ..] if words.contains(&"tee") => Runner::Unit,
         ["pointsman", ..] if [README, SAFETY].contains(&document) => Runner::Readme,
         ["pointsman", ..] if [QUICK_START, OPERATIONS].contains(&document) => Runner::QuickStart,
@@ -46,13 +51,21 @@ pub(crate) fn runner(document: &str, line: &str) -> Option<Runner> {
     })
 }
 
-/// Every line of the shell in every document, with that document.
+/// Every command in every document, with that document: the lines of the shell, and what the
+/// configuration of another program starts.
 pub(crate) fn all() -> Vec<(String, String)> {
-    let of = |(document, text): (String, String)| {
-        let lines: String = blocks(&text, "sh").concat();
-        lines.lines().map(|line| (document.clone(), line.to_owned())).collect::<Vec<_>>()
-    };
-    documents().into_iter().flat_map(of).collect()
+    let started = Regex::new(r#"(?m)^ +script "(.*)"$"#).unwrap();
+    let mut all = Vec::new();
+    for (document, text) in documents() {
+        let lines = blocks(&text, "sh").concat();
+        let lines =
+            lines.lines().chain(started.captures_iter(&text).map(|it| it.get(1).unwrap().as_str()));
+        all.extend(lines.map(|line| (document.clone(), line.to_owned())));
+    }
+    let explained = Regex::new("(?m)^  (.*?)  +").unwrap();
+    let text = read(POLICIES);
+    all.extend(explained.captures_iter(&text).map(|it| (POLICIES.to_owned(), it[1].to_owned())));
+    all
 }
 
 /// Fails if one of the lines that are this one's to run is not on record, or if something is on

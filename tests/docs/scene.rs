@@ -56,10 +56,7 @@ impl Scene {
 
     /// Runs the line above an output that a document shows.
     pub(crate) fn shown(&self, document: &str, name: &str) -> Finished {
-        let above = Regex::new(&format!("(?m)^(.+)\n```\n\n<!-- shown: {name} -->$")).unwrap();
-        let text = read(document);
-        let line = above.captures(&text).unwrap_or_else(|| panic!("{document}: no {name}"));
-        self.run(&line[1])
+        self.run(&line_above(document, name))
     }
 
     /// Runs a line as a document has it, to its end.
@@ -110,6 +107,13 @@ impl Scene {
             .replace(&self.scratch.policies().display().to_string(), "/etc/pointsman/policies")
             .replace("memory table", "kernel table")
     }
+}
+
+/// The line above an output that a document shows.
+pub(crate) fn line_above(document: &str, name: &str) -> String {
+    let above = Regex::new(&format!("(?m)^(.+)\n```\n\n<!-- shown: {name} -->$")).unwrap();
+    let text = read(document);
+    above.captures(&text).unwrap_or_else(|| panic!("{document}: no {name}"))[1].to_owned()
 }
 
 /// Servers at these numbers of a network, all on one port.

@@ -47,13 +47,20 @@ ipvsadm -a -t 192.0.2.81:80 -r 192.0.2.10:80 -m -w 3
 run 'sudo pointsman export | sudo tee /etc/pointsman/policies/table.yaml' >/run/said-by-tee
 cmp /run/said-by-tee /etc/pointsman/policies/table.yaml || fail "tee"
 pointsman plan --assume up --detailed-exitcode || fail "the table is not as it was written down"
-rm /etc/pointsman/policies/table.yaml
+cd /etc/pointsman/policies
+run 'pointsman export > table.yaml'
+cmp /run/said-by-tee table.yaml || fail "another export"
+rm table.yaml
 ipvsadm -C
 
 echo "# a policy is begun and edited"
 run 'pointsman policy new shop | sudo tee /etc/pointsman/policies/shop.yaml' >/dev/null
-pointsman check /etc/pointsman/policies/shop.yaml || fail "what it begins with is wrong"
-# Whoever sits at the terminal.
+grep -q '^name: shop$' shop.yaml || fail "another policy: $(cat shop.yaml)"
+mv shop.yaml /run/begun
+run 'pointsman policy new shop > shop.yaml'
+cmp /run/begun shop.yaml || fail "another beginning"
+pointsman check shop.yaml || fail "what it begins with is wrong"
+# What whoever sits at the terminal makes of it.
 cat >/run/shop.yaml <<END
 virtual_services: [tcp://192.0.2.80:80]
 forwarding: masq
@@ -78,11 +85,16 @@ run 'sudo editor /etc/pointsman/policies/shop.yaml' || fail "nothing to edit"
 expect "ok: 1 policy, 1 lint" "$(run 'pointsman check' 2>/dev/null)"
 run 'sudo pointsman doctor' >/run/found && fail "nothing is wrong"
 grep -q '^error     192.0.2.80 ' /run/found || fail "doctor: $(cat /run/found)"
-run 'sudo pointsman plan' | grep -q '^2 to add, 0 to change, 0 to remove$' || fail "plan"
+run 'pointsman doctor' | cmp - /run/found || fail "doctor says something else"
+for line in 'sudo pointsman plan' 'pointsman plan'; do
+    run "$line" | grep -q '^2 to add, 0 to change, 0 to remove$' || fail "$line"
+done
 expect "" "$(ipvsadm -Sn)"
 
 echo "# it is ready when it says so, as a user of its own"
+echo 'listen: 127.0.0.1:9470' >/etc/pointsman/pointsman.yaml
 run 'sudo systemctl enable --now pointsman' || fail "it does not start"
+run 'systemctl enable --now pointsman' || fail "it cannot be said twice"
 expect "enabled active" "$(systemctl is-enabled pointsman) $(systemctl is-active pointsman)"
 within 200 says "1 real server up"
 pid=$(main_pid)
@@ -109,10 +121,17 @@ within 100 sh -c '[ "$(systemctl show -p MainPID --value pointsman)" != 0 ] && [
 within 200 says "1 real server up"
 [ "$(ipvsadm -Sn)" = "$before" ] || fail "the table has moved"
 
+echo "# VRRP is told of the policy that its script asks for"
+ready='/usr/bin/curl -gfs -o /dev/null -m 2 http://127.0.0.1:9470/ready/www'
+! sh -c "$ready" || fail "there is no such policy"
+mv shop.yaml www.yaml
+within 100 run "$ready"
+
 echo "# the journal has what went wrong, and what a real server did"
 systemctl kill --signal STOP server
 within 200 says "1 of 1 real servers down"
 within 100 sh -c "journalctl --sync && journalctl -u pointsman | grep -q 'from=up to=down'"
+! run "$ready" || fail "nobody is up"
 run 'journalctl -u pointsman -p warning' >/run/warnings
 run 'journalctl POINTSMAN_REAL_SERVER=192.0.2.10:80' >/run/of-one
 grep -q 'from=up to=down' /run/warnings && ! grep -q 'to=up' /run/warnings || fail "$(cat /run/warnings)"
