@@ -152,12 +152,18 @@ pub(crate) async fn probe(target: &Target) -> Outcome {
     probe_with(&NetworkProber::new(), target).await
 }
 
+/// The same with this prober; again where this machine was too busy to look, which is no answer.
 pub(crate) async fn probe_with(prober: &NetworkProber, target: &Target) -> Outcome {
-    let start = Instant::now();
     let limit = target.timing.timeout + SLACK;
-    let outcome = timeout(limit, prober.probe(target)).await.expect("the probe hangs");
-    assert!(outcome.phases.ended <= start.elapsed(), "{outcome:?}");
-    outcome
+    for _ in 0..20 {
+        let start = Instant::now();
+        let outcome = timeout(limit, prober.probe(target)).await.expect("the probe hangs");
+        assert!(outcome.phases.ended <= start.elapsed(), "{outcome:?}");
+        if !outcome.detail.starts_with("the director was too busy to look") {
+            return outcome;
+        }
+    }
+    panic!("this machine is too busy to probe anything");
 }
 
 /// The reason, and a piece of the detail.
