@@ -46,6 +46,7 @@ ipvsadm -A -t 192.0.2.81:80 -s rr
 ipvsadm -a -t 192.0.2.81:80 -r 192.0.2.10:80 -m -w 3
 run 'sudo pointsman export | sudo tee /etc/pointsman/policies/table.yaml' >/run/said-by-tee
 cmp /run/said-by-tee /etc/pointsman/policies/table.yaml || fail "tee"
+grep -q "tcp://192.0.2.81:80" /run/said-by-tee || fail "not written down: $(cat /run/said-by-tee)"
 pointsman plan --assume up --detailed-exitcode || fail "the table is not as it was written down"
 cd /etc/pointsman/policies
 run 'pointsman export > table.yaml'
