@@ -20,7 +20,7 @@ fn systemd_runs_it_as_an_operator_expects() {
     let guest = Guest::new("/bin/sh")
         .args([&format!("{tree}/tests/unit/boot.sh"), env!("CARGO_BIN_EXE_pointsman"), tree])
         .memory("1G")
-        .deadline(Duration::from_secs(180));
+        .deadline(Duration::from_secs(300));
     let output = guest.run();
     let well =
         output.text.lines().rev().find(|line| !line.trim().is_empty()) == Some("all is well");

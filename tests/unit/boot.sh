@@ -36,7 +36,7 @@ ExecStart=/bin/sh /run/ask.sh
 ExecStopPost=/bin/sh -c 'echo \$EXIT_STATUS >/run/asked; systemctl exit'
 StandardOutput=file:/run/said
 StandardError=file:/run/said
-TimeoutStartSec=150
+TimeoutStartSec=270
 END
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null || true
 container=guest unshare --fork --pid --mount-proc --mount --propagation private -- \
