@@ -21,6 +21,8 @@ pub struct Facts {
     pub release: String,
     /// The kernel's modules.
     pub modules: Modules,
+    /// The kernel's clock.
+    pub clock: Seen<Clock>,
     /// Values of `/proc/sys` by the names that sysctl(8) gives them.
     pub sysctls: BTreeMap<String, String>,
     /// Network interfaces; or why they are not known.
@@ -61,6 +63,15 @@ pub struct BadPolicies {
     pub path: String,
     /// How many problems they have.
     pub problems: usize,
+}
+
+/// What adjtimex(2) says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// Whether the kernel counts it as not synchronised (`STA_UNSYNC`, `TIME_ERROR`).
+    pub unsynchronised: bool,
+    /// How many microseconds it may be off; 16 seconds, the most, where nobody knows.
+    pub max_error_micros: u64,
 }
 
 /// Kernel modules, by names with underscores.

@@ -9,11 +9,11 @@ use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use rustix::fs::Access;
 
-use super::arp;
 use super::facts::{
     BadPolicies, Daemon, DirectoryState, Facts, Interface, IpvsFacts, Modules, Seen, StateDirectory,
 };
 use super::files::Root;
+use super::{arp, clock};
 use crate::ipvs::netlink::Netlink;
 use crate::ipvs::{Ipvs, IpvsError, table_lock};
 use crate::policy::load::files;
@@ -57,6 +57,7 @@ pub fn look(root: &Root, question: Question<'_>) -> Facts {
         release: root.release(),
         ipvs: ipvs(&modules),
         modules,
+        clock: clock::look(),
         sysctls,
         interfaces,
         default_route: root.default_route(),

@@ -5,6 +5,7 @@
 //! The last three are pure.
 
 mod arp;
+mod clock;
 pub mod facts;
 pub mod files;
 pub mod finding;

@@ -4,19 +4,8 @@ use super::{Case, Finding, Severity, some};
 use crate::count::count;
 use crate::doctor::facts::{Daemon, DirectoryState};
 
-/// Programs that set the clock, by their names in `/proc/PID/comm`.
-const CLOCKS: [&str; 7] =
-    ["chronyd", "ntpd", "systemd-timesyn", "openntpd", "ptp4l", "phc2sys", "timemaster"];
-
 pub(super) fn judge(case: &Case<'_>) -> Vec<Finding> {
-    let findings = [
-        policies(case),
-        running(case),
-        degraded(case),
-        readable(case),
-        state(case),
-        Some(clock(case)),
-    ];
+    let findings = [policies(case), running(case), degraded(case), readable(case), state(case)];
     findings.into_iter().flatten().collect()
 }
 
@@ -109,15 +98,4 @@ fn state(case: &Case<'_>) -> Option<Finding> {
         ),
         DirectoryState::Directory { .. } => Finding::ok(ID, &state.path, "writable, and on disk"),
     })
-}
-
-fn clock(case: &Case<'_>) -> Finding {
-    const ID: &str = "clock";
-    match case.facts.running(&CLOCKS) {
-        Some(process) => Finding::ok(ID, "clock", format!("{} runs", process.name)),
-        None => Finding::unseen(ID, "clock", "no program runs here that is known to set it")
-            .should("set by chronyd, systemd-timesyncd or another")
-            .why("certificates are judged by it, and records of a clock that was ahead are not taken over")
-            .run("timedatectl"),
-    }
 }

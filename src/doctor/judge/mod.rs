@@ -2,6 +2,7 @@
 //! each kind of trouble.
 
 mod addresses;
+mod clock;
 mod company;
 mod connections;
 mod daemon;
@@ -30,6 +31,7 @@ pub fn findings(facts: &Facts, policies: Option<&PolicySet>) -> Vec<Finding> {
     let judges = [
         kernel::judge,
         daemon::judge,
+        clock::judge,
         addresses::judge,
         forwarding::judge,
         connections::judge,
