@@ -60,8 +60,14 @@ pub(crate) fn all(ipvs: &mut dyn Ipvs, changes: &[Change]) {
     }
 }
 
+/// The whole table, without the rates: a kernel measures them, and a table in memory has none.
 pub(crate) fn table(ipvs: &mut dyn Ipvs) -> Table {
-    ipvs.table().unwrap()
+    let mut table = ipvs.table().unwrap();
+    for service in table.values_mut() {
+        service.traffic.rates = None;
+        service.destinations.values_mut().for_each(|it| it.traffic.rates = None);
+    }
+    table
 }
 
 pub(crate) fn read_service(ipvs: &mut dyn Ipvs, key: &ServiceKey) -> Service {

@@ -97,6 +97,11 @@ fn people_see_what_is_wrong_as_it_happens() {
     assert!(within(DEADLINE, || shown() == all()), "{} of {}", shown(), all());
     browser.wait(&format!("{down}.querySelector('svg.spark circle')"));
     browser.picture("light");
+    // A name is told beside the address.
+    let told = "return event_text({ event: 'transition', policies: ['www'], address: '192.0.2.1:80', \
+                name: 'web-1', from: 'up', to: 'down', reason: 'refused' })";
+    let text = "transition: www 192.0.2.1:80 (web-1): up → down: refused";
+    assert_eq!(browser.run(told), text);
 
     // By keyboard alone: only problems, a filter, who is explained, and away again.
     browser.keys("p");
