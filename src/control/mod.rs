@@ -8,6 +8,7 @@ pub mod alerting;
 pub mod certificate;
 pub mod client;
 mod columns;
+mod degraded;
 pub mod explain;
 pub mod explain_text;
 pub mod holding;

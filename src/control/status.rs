@@ -10,13 +10,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::overrides::{self, OverrideStatus};
-use crate::health::{Health, OutcomeKind};
+use crate::health::Health;
 use crate::ipvs::model::{Connections, DestinationKey, ServiceKey};
 use crate::policy::guard::Removal;
-use crate::policy::model::{PolicySet, PrivateService, VirtualService};
+use crate::policy::model::PrivateService;
 use crate::probe::outcome::Outcome;
 use crate::probe::runner::Snapshot;
-use crate::reconcile::desired::{Desired, Why};
 use crate::reconcile::driver::Report;
 use crate::reconcile::plan::Held;
 use crate::reconcile::view::Quorum;
@@ -25,6 +24,7 @@ use crate::tuning::Tuning;
 use super::advising::{AdviceStatus, AdvisorStatus};
 use super::alerting::{AlertsStatus, Undelivered};
 use super::certificate::CertificateStatus;
+use super::degraded;
 use super::holding::{AlarmStatus, DampingStatus};
 use super::moment::Moment;
 use super::rates::RatesStatus;
@@ -377,13 +377,7 @@ impl Status {
                 .collect(),
             private: set.private.iter().map(|it| private(report, it)).collect(),
         };
-        status.degraded = status.troubles();
-        status.degraded.extend(at_the_limit(set, &report.desired));
-        status.degraded.extend(
-            report.guarded.as_ref().map(|removal| {
-                format!("start held: it would remove {removal} (pointsman confirm)")
-            }),
-        );
+        status.degraded = degraded::of(&status, set, report);
         status
     }
 
@@ -397,97 +391,6 @@ impl Status {
     pub fn count(&self, health: Health) -> usize {
         self.real_servers.iter().filter(|server| server.health == health).count()
     }
-
-    /// How many real servers have a check whose last attempt the director could not make.
-    fn unasked(&self) -> usize {
-        let unasked = |check: &CheckStatus| {
-            check.last.as_ref().is_some_and(|last| last.kind == OutcomeKind::Inconclusive)
-        };
-        self.real_servers.iter().filter(|server| server.checks.iter().any(unasked)).count()
-    }
-
-    fn troubles(&self) -> Vec<String> {
-        let mut troubles = Vec::new();
-        troubles.extend(self.alarm.as_ref().map(ToString::to_string));
-        if self.table.error.is_some() {
-            troubles.push("trouble with the table or its record".to_owned());
-        }
-        match self.table.pending.len() {
-            0 => {}
-            1 => troubles.push("1 change refused by the kernel".to_owned()),
-            many => troubles.push(format!("{many} changes refused by the kernel")),
-        }
-        match (self.count(Health::Down), self.real_servers.len()) {
-            (0, _) => {}
-            (down, all) => troubles.push(format!("{down} of {all} real servers down")),
-        }
-        // Their verdicts stay as they are, whatever becomes of them.
-        match (self.unasked(), self.real_servers.len()) {
-            (0, _) => {}
-            (unasked, all) => {
-                troubles.push(format!("{unasked} of {all} real servers cannot be probed"));
-            }
-        }
-        if self.policies.refused.is_some() {
-            troubles.push("newer policies refused".to_owned());
-        }
-        if let Some(held) = &self.policies.held {
-            troubles.push(format!("newer policies held: they would remove {}", held.removal));
-        }
-        if !self.settings.refused.is_empty() {
-            troubles.push("newer settings refused".to_owned());
-        }
-        if !self.alerts_refused.is_empty() {
-            troubles.push("the alerts file is refused".to_owned());
-        }
-        for one in &self.alerts_undelivered {
-            troubles.push(format!("alerts do not reach {}", one.receiver));
-        }
-        if !self.settings.need_restart.is_empty() {
-            let changed = self.settings.need_restart.join(", ");
-            troubles.push(format!("settings that need a restart: {changed}"));
-        }
-        match self.overrides.iter().filter(|it| !it.applies).count() {
-            0 => {}
-            1 => troubles.push("1 override of what no policy declares".to_owned()),
-            many => troubles.push(format!("{many} overrides of what no policy declares")),
-        }
-        troubles
-    }
-}
-
-/// What keeps users from the worst, and says that something is bad enough for it.
-fn at_the_limit(policies: &PolicySet, desired: &Desired) -> Vec<String> {
-    let mut troubles: Vec<String> = Vec::new();
-    for policy in &desired.standing.withdrawn {
-        troubles.push(format!("policy {policy} withdrawn by its health floor"));
-    }
-    let of = |is: fn(&Why) -> bool| {
-        let all = desired.services.values().flat_map(|service| service.destinations.values());
-        all.filter(|one| is(&one.why)).count()
-    };
-    match of(|why| matches!(why, Why::Kept(_))) {
-        0 => {}
-        1 => troubles.push("1 destination kept by the health floor although it is down".to_owned()),
-        many => troubles
-            .push(format!("{many} destinations kept by the health floor although they are down")),
-    }
-    let unserved = |service: &&VirtualService| {
-        let desired = desired.services.get(&service.key);
-        desired.is_some_and(|it| it.is_unserved(service) && !it.has_sorry())
-    };
-    let declared = policies.policies.iter().flat_map(|policy| &policy.services);
-    match declared.filter(unserved).count() {
-        0 => {}
-        1 => troubles.push("1 virtual service takes no connections".to_owned()),
-        many => troubles.push(format!("{many} virtual services take no connections")),
-    }
-    match of(|why| matches!(why, Why::Sorry)) {
-        0 => {}
-        1 => troubles.push("1 virtual service answered by its sorry server".to_owned()),
-        many => troubles.push(format!("{many} virtual services answered by their sorry servers")),
-    }
-    troubles
 }
 
 /// A wall-clock time as text.
