@@ -2,9 +2,10 @@
 //! verdict take to reach the table?
 //!
 //! Runs the daemon itself with a table in memory against an HTTP server in another process (this
-//! program again), and then the tasks of the daemon in this process with scripted probes: on a
+//! program again) that answers at once, and against one that takes its time, so that many probes
+//! wait; and then the tasks of the daemon in this process with scripted probes: on a
 //! table in memory, and on a real kernel's in a guest, which is slower than hardware. A part alone:
-//! `cargo bench --bench scale -- schedule`, or `memory`, or `kernel`.
+//! `cargo bench --bench scale -- schedule`, or `slow`, or `memory`, or `kernel`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -12,7 +13,6 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,18 +29,26 @@ use pointsman::policy::load::load;
 use pointsman::policy::model::PolicySet;
 use pointsman::probe::Prober;
 use pointsman::probe::engine::{Engine, Limits};
+use pointsman::probe::network::NetworkProber;
 use pointsman::probe::outcome::{Outcome, Phases, Reason};
 use pointsman::probe::runner::Runner;
 use pointsman::probe::target::Target;
 use pointsman::reconcile::driver::{Driver, Report, go_first};
 use pointsman::reconcile::ownership::Owned;
 use pointsman::reconcile::view::HealthView;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 const TARGETS: usize = 10_000;
-const PORT_VARIABLE: &str = "POINTSMAN_BENCH_SERVER";
+/// Makes this program a server that answers after so many milliseconds.
+const SERVER_VARIABLE: &str = "POINTSMAN_BENCH_SERVER";
+/// How long a slow server takes: with 5,000 probes a second, a thousand wait.
+const SLOW: Duration = Duration::from_millis(200);
+/// Probes whose memory is measured.
+const WAITING: usize = 4_000;
 const WARM_UP: Duration = Duration::from_secs(6);
 const MEASURED: Duration = Duration::from_secs(20);
 const VERDICTS: usize = 300;
@@ -49,8 +57,10 @@ const VERDICTS: usize = 300;
 const GUEST_INTERVAL: u64 = 10;
 
 fn main() {
-    if std::env::var_os(PORT_VARIABLE).is_some() {
-        return runtime().block_on(serve());
+    raise_limit();
+    if let Ok(takes) = std::env::var(SERVER_VARIABLE) {
+        let takes = Duration::from_millis(takes.parse().expect("milliseconds"));
+        return runtime().block_on(serve(takes));
     }
     if is_guest() {
         let kernel = Netlink::open().expect("a kernel with IPVS");
@@ -66,6 +76,9 @@ fn main() {
     if is_asked("schedule") {
         schedule();
     }
+    if is_asked("slow") {
+        slow();
+    }
     if is_asked("memory") {
         verdict_to_table("memory", 2, Box::new(Memory::default()));
     }
@@ -76,6 +89,13 @@ fn main() {
     }
 }
 
+/// As many open files as may be, for the probes here and for the server's side of all.
+fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a limit of open files");
+}
+
 fn row(what: &str, measured: String, limit: &str) {
     println!("{what:<52} {measured:>12} {limit:>12}");
 }
@@ -84,43 +104,112 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// The daemon probes ten thousand addresses every two seconds.
-#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-fn schedule() {
+/// A daemon that probes ten thousand addresses every two seconds, and their server.
+struct Farm {
+    daemon: Process,
+    _server: Process,
+    dir: tempfile::TempDir,
+}
+
+impl Farm {
+    /// Starts both; the server takes so long for each answer.
+    fn start(takes: Duration) -> Self {
+        let (server, port) = server(takes);
+        let dir = tempfile::tempdir().expect("a directory");
+        let policies = dir.path().join("policies");
+        std::fs::create_dir(&policies).expect("a directory");
+        std::fs::write(policies.join("scale.yaml"), policy(TARGETS, &port, 2, 3))
+            .expect("the policy");
+        let daemon = Process(
+            Command::new(env!("CARGO_BIN_EXE_pointsman"))
+                .args(["run", "--ipvs", "memory", "--policies"])
+                .arg(&policies)
+                .arg("--state-dir")
+                .arg(dir.path())
+                .arg("--socket")
+                .arg(dir.path().join("sock"))
+                .env("RUST_LOG", "error")
+                // As the shipped unit has it.
+                .env("MALLOC_ARENA_MAX", "1")
+                .spawn()
+                .expect("the daemon starts"),
+        );
+        Self { daemon, _server: server, dir }
+    }
+
+    fn status(&self) -> Status {
+        let socket = self.dir.path().join("sock");
+        runtime().block_on(client::get(&socket, "/v1/status")).expect("the daemon answers")
+    }
+
+    /// One of the figures in its `/proc/PID/status`, in MiB.
+    fn memory(&self, field: &str) -> f64 {
+        memory(self.daemon.0.id(), field)
+    }
+}
+
+/// This program as a server that takes so long for each answer, and its port.
+fn server(takes: Duration) -> (Process, String) {
     let mut server = Process(
         Command::new(std::env::current_exe().expect("this program"))
-            .env(PORT_VARIABLE, "1")
+            .env(SERVER_VARIABLE, takes.as_millis().to_string())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts"),
     );
-    let port = first_line(&mut server.0);
-    let dir = tempfile::tempdir().expect("a directory");
-    let policies = dir.path().join("policies");
-    std::fs::create_dir(&policies).expect("a directory");
-    std::fs::write(policies.join("scale.yaml"), policy(port.trim(), 2, 3)).expect("the policy");
-    let socket = dir.path().join("sock");
-    let daemon = Process(
-        Command::new(env!("CARGO_BIN_EXE_pointsman"))
-            .args(["run", "--ipvs", "memory", "--policies"])
-            .arg(&policies)
-            .arg("--state-dir")
-            .arg(dir.path())
-            .arg("--socket")
-            .arg(&socket)
-            .env("RUST_LOG", "error")
-            // As the shipped unit has it.
-            .env("MALLOC_ARENA_MAX", "1")
-            .spawn()
-            .expect("the daemon starts"),
-    );
+    let port = first_line(&mut server.0).trim().to_owned();
+    (server, port)
+}
+
+/// What the probes that wait for an answer take: each of them, and all of them in a daemon.
+fn slow() {
+    let each = runtime().block_on(waiting());
+    row("an HTTP probe that waits for its answer", format!("{each:.1} KiB"), "");
+    let farm = Farm::start(SLOW);
     std::thread::park_timeout(WARM_UP);
-    let probing = memory(daemon.0.id(), "VmHWM");
-    let before = status(&socket);
-    let (cpu_before, start) = (cpu(daemon.0.id()), Instant::now());
+    let (highest, now) = (farm.memory("VmHWM"), farm.memory("VmRSS"));
+    let status = farm.status();
+    let up = status.real_servers.iter().filter(|it| it.health == Health::Up).count();
+    let what = format!("answers after {} ms: in flight, real servers up", SLOW.as_millis());
+    row(&what, format!("{}, {up}", status.probes.in_flight), "");
+    row("the same: resident memory, highest, probing", format!("{highest:.1} MiB"), "60 MiB");
+    row("the same: resident memory after 6 s", format!("{now:.1} MiB"), "");
+}
+
+/// KiB that a probe takes while it waits, the mean of many in this process.
+async fn waiting() -> f64 {
+    let (_server, port) = server(Duration::from_secs(3600));
+    let dir = tempfile::tempdir().expect("a directory");
+    // Of one alone: what reading a long policy leaves free would be used first, and hide them.
+    std::fs::write(dir.path().join("one.yaml"), policy(1, &port, 2, 3)).expect("the policy");
+    let Ok(loaded) = load(dir.path()) else { panic!("the policy is valid") };
+    let mut target = loaded.set.targets[0].clone();
+    target.timing.timeout = Duration::from_secs(3600);
+    let prober = Arc::new(NetworkProber::new());
+    let before = memory(std::process::id(), "RssAnon");
+    let mut probes = JoinSet::new();
+    for address in addresses().take(WAITING) {
+        target.address.set_ip(address.parse().expect("an address"));
+        let (target, prober) = (target.clone(), Arc::clone(&prober));
+        probes.spawn(async move { prober.probe(&target).await });
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(probes.try_join_next().is_none(), "all of them wait");
+    (memory(std::process::id(), "RssAnon") - before) * 1024.0 / WAITING as f64
+}
+
+/// Whether every probe is on schedule, and what they cost.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn schedule() {
+    let farm = Farm::start(Duration::ZERO);
+    let pid = farm.daemon.0.id();
+    std::thread::park_timeout(WARM_UP);
+    let probing = farm.memory("VmHWM");
+    let before = farm.status();
+    let (cpu_before, start) = (cpu(pid), Instant::now());
     std::thread::park_timeout(MEASURED);
-    let (cpu_after, took) = (cpu(daemon.0.id()), start.elapsed());
-    let after = status(&socket);
+    let (cpu_after, took) = (cpu(pid), start.elapsed());
+    let after = farm.status();
 
     let lateness: Vec<(Option<u64>, u64)> = after
         .probes
@@ -138,9 +227,9 @@ fn schedule() {
     row("cores", format!("{cores:.2}"), "1");
     row("CPU a probe", format!("{:.0} us", cores * took.as_secs_f64() / probes as f64 * 1e6), "");
     row("resident memory, highest, probing", format!("{probing:.1} MiB"), "60 MiB");
-    let asked = memory(daemon.0.id(), "VmHWM");
+    let asked = farm.memory("VmHWM");
     row("the same with its whole status asked for", format!("{asked:.1} MiB"), "60 MiB");
-    row("resident memory, at the end", format!("{:.1} MiB", memory(daemon.0.id(), "VmRSS")), "");
+    row("resident memory, at the end", format!("{:.1} MiB", farm.memory("VmRSS")), "");
 }
 
 /// The smallest bound below which this share of probes lies.
@@ -156,10 +245,10 @@ fn quantile(lateness: &[(Option<u64>, u64)], share: f64) -> u64 {
     u64::MAX
 }
 
-fn policy(port: &str, interval: u64, fall: u32) -> String {
+fn policy(servers: usize, port: &str, interval: u64, fall: u32) -> String {
     let mut yaml =
         "virtual_services: [tcp://192.0.2.1:80]\nforwarding: masq\nreal_servers:\n".to_owned();
-    for address in addresses() {
+    for address in addresses().take(servers) {
         let _ = writeln!(yaml, "  - {address}:{port}");
     }
     yaml + "checks:\n  - http: { path: /alive }\n    timeout: 1s\n"
@@ -168,10 +257,6 @@ fn policy(port: &str, interval: u64, fall: u32) -> String {
 
 fn addresses() -> impl Iterator<Item = String> {
     (0..TARGETS).map(|n| format!("127.1.{}.{}", n / 250, n % 250 + 1))
-}
-
-fn status(socket: &Path) -> Status {
-    runtime().block_on(client::get(socket, "/v1/status")).expect("the daemon answers")
 }
 
 fn first_line(child: &mut Child) -> String {
@@ -207,17 +292,20 @@ impl Drop for Process {
     }
 }
 
-async fn serve() {
+async fn serve(takes: Duration) {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address").port());
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(respond(stream));
+        tokio::spawn(respond(stream, takes));
     }
 }
 
-async fn respond(mut stream: TcpStream) {
+async fn respond(mut stream: TcpStream, takes: Duration) {
     let mut request = [0; 512];
     if stream.read(&mut request).await.is_ok() {
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
         let _ = stream.write_all(response).await;
     }
@@ -226,7 +314,8 @@ async fn respond(mut stream: TcpStream) {
 /// From the end of the probe that decides to the end of the write that acts on it.
 fn verdict_to_table(table: &str, interval: u64, inner: Box<dyn Ipvs>) {
     let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(dir.path().join("scale.yaml"), policy("80", interval, 1)).expect("the policy");
+    std::fs::write(dir.path().join("scale.yaml"), policy(TARGETS, "80", interval, 1))
+        .expect("the policy");
     let Ok(loaded) = load(dir.path()) else { panic!("the policy is valid") };
     let set = Arc::new(loaded.set);
     let (times, recorded) = mpsc::unbounded_channel();

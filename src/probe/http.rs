@@ -6,6 +6,7 @@
 //! waiting for the body.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -17,7 +18,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::advice::{Heard, Said};
@@ -26,7 +27,7 @@ use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
 use super::target::{HttpCheck, WeightFrom};
 use super::tls::{self, Alpn, Hello};
-use super::wire::Wire;
+use super::wire::{self, Wire};
 
 /// Most bytes of a response head that are read.
 pub const HEAD_LIMIT: usize = 16 * 1024;
@@ -38,6 +39,33 @@ pub(super) fn nothing_asked(problem: String) -> Failure {
     Failure::new(Reason::Resources, format!("nothing asked: {problem}"))
 }
 
+/// Asks in the clear and judges; the text says what passed.
+///
+/// hyper has 16 KiB of buffers from its first moment, and of probes thousands may wait for an
+/// answer. So the request is written without it, nothing of it is kept, and hyper comes when there
+/// is something to read.
+pub(super) async fn ask_plainly(
+    mut stream: TcpStream,
+    check: &HttpCheck,
+    address: SocketAddr,
+    progress: &Progress,
+) -> Result<String, Failure> {
+    let broken = |error: &io::Error| {
+        let place = http_error::place(During::Head, progress);
+        http_error::explain_io(error, During::Head, &place, progress)
+    };
+    let head = head_of(&request(check, address).map_err(nothing_asked)?);
+    let refused = match stream.write_all(&head).await {
+        Ok(()) => None,
+        Err(error) if wire::is_refusal(&error) => Some(error),
+        Err(error) => return Err(broken(&error)),
+    };
+    drop(head);
+    stream.readable().await.map_err(|error| broken(&error))?;
+    let wire = Wire::after_request(stream, progress, refused);
+    Box::pin(exchange(wire, check, address, progress)).await
+}
+
 /// The same over TLS, which the check must have.
 pub(super) async fn ask(
     stream: TcpStream,
@@ -46,23 +74,33 @@ pub(super) async fn ask(
     configs: &tls::Configs,
     progress: &Progress,
 ) -> Result<String, Failure> {
-    let Some(tls) = &check.tls else { return exchange(stream, check, address, progress).await };
+    let Some(tls) = &check.tls else { return ask_plainly(stream, check, address, progress).await };
     let hello = Hello::new(tls, host_of(check), address.ip(), Alpn::Http1)?;
     let mut session = tls::handshake(stream, hello, configs, progress).await?;
-    let result = exchange(&mut session, check, address, progress).await;
+    let result = exchange(Wire::new(&mut session, progress), check, address, progress).await;
     tls::say_goodbye(&mut session).await;
     result
 }
 
-/// Asks and judges; the text says what passed.
-pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+/// A request as hyper would write it.
+fn head_of(request: &Request<Empty<Bytes>>) -> Vec<u8> {
+    let mut head = format!("{} {} HTTP/1.1\r\n", request.method(), request.uri()).into_bytes();
+    for (name, value) in request.headers() {
+        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
+}
+
+/// One request and its answer, by hyper.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: Wire<'_, S>,
     check: &HttpCheck,
     address: SocketAddr,
     progress: &Progress,
 ) -> Result<String, Failure> {
     let request = request(check, address).map_err(nothing_asked)?;
-    let io = TokioIo::new(Wire::new(stream, progress));
+    let io = TokioIo::new(wire);
     let (mut sender, connection) = Builder::new()
         .max_buf_size(HEAD_LIMIT)
         .handshake(io)
@@ -312,6 +350,53 @@ pub(super) fn judge_body(check: &HttpCheck, content: &[u8]) -> Result<(), Failur
                 bytes(content.len() as u64)
             );
             Err(Failure::new(Reason::Content, detail))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Over TLS hyper writes the request, in the clear this file does.
+    #[tokio::test]
+    async fn a_request_is_the_same_whoever_writes_it() {
+        let text = |text: &str| text.to_owned();
+        for (method, path) in [("GET", "/"), ("OPTIONS", "*"), ("POST", "/a%20b?c=d&e")] {
+            let check = HttpCheck {
+                tls: None,
+                method: text(method),
+                path: text(path),
+                host: None,
+                headers: vec![
+                    (text("X-Two"), text("1")),
+                    (text("Accept"), text("a, b;q=0.1")),
+                    (text("X-Two"), text("2")),
+                    (text("Content-Length"), text("0")),
+                ],
+                status: vec![(200, 399)],
+                body: Vec::new(),
+                response_headers: Vec::new(),
+                weight_from: None,
+            };
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            let (address, progress) = ("192.0.2.1:8080".parse().unwrap(), Progress::new());
+            let heard = async {
+                let mut heard = vec![0; 4096];
+                let count = theirs.read(&mut heard).await.unwrap();
+                drop(theirs);
+                heard.truncate(count);
+                String::from_utf8(heard).unwrap()
+            };
+            let (heard, answer) = tokio::join!(
+                heard,
+                exchange(Wire::new(ours, &progress), &check, address, &progress)
+            );
+            assert_eq!(answer.unwrap_err().reason, Reason::Closed);
+            let written = head_of(&request(&check, address).unwrap());
+            assert_eq!(String::from_utf8(written).unwrap(), heard);
         }
     }
 }

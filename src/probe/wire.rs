@@ -29,13 +29,30 @@ pub(super) struct Wire<'a, S> {
     progress: &'a Progress,
     open: bool,
     held: bool,
+    /// Whether what is written has been said already.
+    spoken: bool,
     /// Why the peer does not listen any more; told once it also has nothing more to say.
     deaf: Option<io::Error>,
 }
 
+/// Whether the peer does not listen any more, which does not mean that it has said nothing.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::PIPE | Errno::CONNRESET))
+}
+
 impl<'a, S> Wire<'a, S> {
     pub(super) fn new(inner: S, progress: &'a Progress) -> Self {
-        Self { inner, progress, open: false, held: false, deaf: None }
+        Self { inner, progress, open: false, held: false, spoken: false, deaf: None }
+    }
+
+    /// One on which the request was written before, or refused for this reason: what is written on it
+    /// goes nowhere.
+    pub(super) fn after_request(
+        inner: S,
+        progress: &'a Progress,
+        refused: Option<io::Error>,
+    ) -> Self {
+        Self { spoken: true, deaf: refused, ..Self::new(inner, progress) }
     }
 }
 
@@ -78,16 +95,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<'_, S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = match Pin::new(&mut this.inner).poll_write(cx, buf) {
+        let written = match this.spoken {
+            true => Poll::Ready(Ok(buf.len())),
+            false => Pin::new(&mut this.inner).poll_write(cx, buf),
+        };
+        let written = match written {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(count)) => count,
-            Poll::Ready(Err(error)) => match Errno::from_io_error(&error) {
-                Some(Errno::PIPE | Errno::CONNRESET) => {
-                    this.deaf.get_or_insert(error);
-                    buf.len()
-                }
-                _ => return Poll::Ready(Err(error)),
-            },
+            Poll::Ready(Err(error)) if is_refusal(&error) => {
+                this.deaf.get_or_insert(error);
+                buf.len()
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
         };
         this.open = true;
         if std::mem::take(&mut this.held) {
