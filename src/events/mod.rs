@@ -40,13 +40,14 @@ impl Default for Journal {
 impl Journal {
     /// Tells all listeners what happened just now.
     pub fn tell(&self, what: What) {
-        let event = Arc::new(Event { at: wall(), what });
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that times have the order of their events.
+        let event = Arc::new(Event { at: wall(), what });
         if recent.len() == RECENT {
             recent.pop_front();
         }
         recent.push_back(Arc::clone(&event));
-        // Under the lock, so that both have the same order. Without listeners there is nobody to tell.
+        // Likewise, so that all have the same order. Without listeners there is nobody to tell.
         let _ = self.sender.send(event);
     }
 
