@@ -89,6 +89,10 @@ impl Removal {
         let (mut servers, mut servers_going) = (BTreeSet::new(), BTreeSet::new());
         for (service, had) in old {
             let stays = new.get(service);
+            // What is empty, or drains already, is no loss.
+            if stays.is_none() && had.is_empty() {
+                continue;
+            }
             let has = |key: &&DestinationKey| stays.is_some_and(|stays| stays.contains(key));
             let going = had.iter().filter(|key| !has(key));
             servers_going.extend(going.clone().map(|key| key.address));
@@ -224,5 +228,18 @@ mod tests {
         assert_eq!(removal.to_string(), text);
         assert_eq!(Removal::between(&old, &old).destinations.going, 0);
         assert_eq!(Removal::between(&PolicySet::default(), &old), Removal::default());
+    }
+
+    #[test]
+    fn what_has_nothing_left_to_lose_is_no_loss() {
+        let service = |port: u16| format!("tcp://198.51.100.1:{port}").parse().unwrap();
+        let keys = |hosts: &[u8]| {
+            hosts.iter().map(|host| format!("192.0.2.{host}:80").parse().unwrap()).collect()
+        };
+        let old =
+            [(service(80), keys(&[1, 2])), (service(81), keys(&[])), (service(82), keys(&[]))];
+        let removal = Removal::from(&old.into(), &set("80: 1 2"));
+        assert_eq!(removal.services, Part { going: 0, of: 1 });
+        assert!(!Guard::Percent(50).holds(&removal));
     }
 }

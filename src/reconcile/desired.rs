@@ -26,6 +26,7 @@ pub use super::why::{Drains, Why};
 pub use weighing::WeightParts;
 
 mod leaving;
+mod overlap;
 mod weighing;
 
 /// While something drains, its connections are looked at this often.
@@ -44,8 +45,6 @@ pub struct Desired {
     pub standing: Standing,
     /// When to read and decide again although nothing has changed.
     pub wake: Option<Instant>,
-    /// Whether services of ours that no policy declares stay until somebody says otherwise.
-    pub guarded: bool,
 }
 
 /// A virtual service as it should be.
@@ -59,9 +58,17 @@ pub struct DesiredService {
     pub destinations: BTreeMap<DestinationKey, DesiredDestination>,
     /// Declared destinations that it should not have now, and others that go, with the reason.
     pub absent: BTreeMap<DestinationKey, Why>,
+    /// Whether it is not to be added yet: without a destination it would only take connections from
+    /// another one.
+    pub waits: bool,
 }
 
 impl DesiredService {
+    /// Whether somebody has to say first that it goes.
+    pub fn is_guarded(&self) -> bool {
+        self.policy.is_none() && self.destinations.values().all(|one| one.why == Why::Guarded)
+    }
+
     /// Whether some real server of this service is declared with a weight and none takes
     /// connections; the sorry server is none of them.
     pub fn is_unserved(&self, declared: &VirtualService) -> bool {
@@ -122,7 +129,8 @@ impl<'t> Moment<'t> {
 /// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
 /// one by one. What leaves has weight 0 until its connections are gone or the policy's drain
 /// deadline has passed. So does every destination of a service of ours that nobody declares, unless
-/// that would take connections from a declared one. The sorry server is in while no real server
+/// that would take connections from a declared one; and neither comes nor goes a service before another
+/// one takes its connections. The sorry server is in while no real server
 /// takes connections.
 pub fn desired(
     view: &HealthView,
@@ -137,8 +145,9 @@ pub fn desired(
         pass.policy(view, policy, observed, &mut services);
     }
     services.extend(view.policies.private.iter().map(private));
-    let (services, gone) = pass.undeclared(services.into_iter().collect(), observed);
-    Desired { services, gone, standing: pass.next, wake: pass.wake, guarded: moment.guarded }
+    let (mut services, gone) = pass.undeclared(services.into_iter().collect(), observed);
+    pass.await_first_destinations(&mut services, observed);
+    Desired { services, gone, standing: pass.next, wake: pass.wake }
 }
 
 /// What leads a probe through a virtual address is there whatever comes of the probe.
@@ -148,7 +157,7 @@ fn private(service: &PrivateService) -> (ServiceKey, DesiredService) {
     let one = DesiredDestination { config: destination.config, why, weight: None };
     let destinations = [(destination.key, one)].into();
     let (policy, config, absent) = (Some(Arc::clone(policy)), config.clone(), BTreeMap::new());
-    (*key, DesiredService { policy, config, destinations, absent })
+    (*key, DesiredService { policy, config, destinations, absent, waits: false })
 }
 
 /// One decision over everything: what it reads, and what it leaves.
@@ -298,7 +307,9 @@ impl Pass<'_> {
             }
             let (destinations, absent) = desired;
             let (policy, config) = (Some(Arc::clone(&name)), service.config.clone());
-            services.push((service.key, DesiredService { policy, config, destinations, absent }));
+            let waits = false;
+            let desired = DesiredService { policy, config, destinations, absent, waits };
+            services.push((service.key, desired));
         }
     }
 

@@ -104,6 +104,7 @@ mod tests {
             config: config(),
             destinations: BTreeMap::new(),
             absent: BTreeMap::new(),
+            waits: false,
         };
         Desired {
             services: keys(marks).map(|key| (key, service.clone())).collect(),

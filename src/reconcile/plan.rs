@@ -190,15 +190,14 @@ pub fn plan(observed: &Table, desired: &Desired, owned: &Owned) -> Plan {
             Side::Left(key, found) if key.is_private() => {
                 planner.remove_service(key, found, Why::Undeclared);
             }
-            Side::Left(key, _) if owned.contains(key) && desired.guarded => {
-                planner.guarded.push(*key);
-            }
             Side::Left(key, found) if owned.contains(key) => {
                 let why = desired.gone.get(key).cloned().unwrap_or(Why::Undeclared);
                 planner.remove_service(key, found, why);
             }
             Side::Left(key, _) => planner.foreign.push(*key),
+            Side::Right(key, wanted) if wanted.waits => planner.hold_absent(key, wanted, |_| true),
             Side::Right(key, wanted) => planner.add_service(key, wanted),
+            Side::Both(key, _, wanted) if wanted.is_guarded() => planner.guarded.push(*key),
             Side::Both(key, found, wanted) => planner.change_service(key, found, wanted),
         }
     }

@@ -2,6 +2,7 @@
 //! with scripted real servers and a table in memory that others edit too.
 
 mod holding;
+mod leaving;
 mod tuning;
 
 use std::collections::{BTreeMap, HashMap};

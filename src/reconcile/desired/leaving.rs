@@ -8,6 +8,7 @@ use crate::ipvs::model::{
 };
 use crate::policy::model::default_drain;
 
+use super::overlap::{Way, way};
 use super::{DRAIN_POLL, DesiredDestination, DesiredService, Drains, Pass, Settled, Settling, Why};
 use crate::reconcile::diff::{Side, merge};
 
@@ -90,8 +91,8 @@ impl Pass<'_> {
         (present, absent)
     }
 
-    /// Adds those of our services that no policy declares any more and that still drain, and says of
-    /// the others that are done why they go. What the reload guard holds is left out.
+    /// Adds those of our services that no policy declares any more and that stay for now, and says of
+    /// the others why they go.
     pub(super) fn undeclared(
         &mut self,
         mut declared: BTreeMap<ServiceKey, DesiredService>,
@@ -105,14 +106,18 @@ impl Pass<'_> {
             }
             let known = self.before.drains.get(key).copied();
             self.next.drains.extend(known.map(|drain| (*key, drain)));
-            if self.moment.guarded && !self.has_begun(key, found) {
-                continue;
-            }
-            let drain = match shadows(key, &declared) {
-                true => Duration::ZERO,
-                false => known.unwrap_or_else(|| default_drain(key, &found.config)),
+            let left = match way(key, found, &declared) {
+                _ if self.moment.guarded && !self.has_begun(key, found) => {
+                    Ok(as_it_is(found, &Why::Guarded))
+                }
+                Way::Awaited => Ok(as_it_is(found, &Why::Undeclared)),
+                Way::Blocks => self.leave_service(key, found, Duration::ZERO),
+                Way::Clear => {
+                    let drain = known.unwrap_or_else(|| default_drain(key, &found.config));
+                    self.leave_service(key, found, drain)
+                }
             };
-            leaving.push((*key, self.leave_service(key, found, drain)));
+            leaving.push((*key, left));
         }
         let mut gone = BTreeMap::new();
         for (key, left) in leaving {
@@ -151,7 +156,7 @@ impl Pass<'_> {
         }
         if !destinations.is_empty() {
             let config = found.config.clone();
-            return Ok(DesiredService { policy: None, config, destinations, absent });
+            return Ok(DesiredService { policy: None, config, destinations, absent, waits: false });
         }
         Err(match has_drained {
             true => Why::Drained { cause: Box::new(Why::Undeclared), cut },
@@ -170,19 +175,15 @@ impl Pass<'_> {
     }
 }
 
-/// Whether new connections of a declared service may be looked up in this one first, which takes
-/// none while it drains: a mark goes before addresses, and a port before all ports
-/// (`ip_vs_service_find`).
-fn shadows(key: &ServiceKey, declared: &BTreeMap<ServiceKey, DesiredService>) -> bool {
-    let is_shadowed = |other: &ServiceKey| match (key, other) {
-        (ServiceKey::Fwmark { family, .. }, ServiceKey::Address { .. }) => {
-            *family == other.family()
-        }
-        (
-            ServiceKey::Address { protocol, address, .. },
-            ServiceKey::Address { protocol: other, address: at, port: 0 },
-        ) => (protocol, address) == (other, at),
-        _ => false,
+fn as_it_is(found: &Service, why: &Why) -> DesiredService {
+    let still = |(key, one): (&DestinationKey, &Destination)| {
+        (*key, DesiredDestination { config: one.config, why: why.clone(), weight: None })
     };
-    declared.keys().any(is_shadowed)
+    DesiredService {
+        policy: None,
+        config: found.config.clone(),
+        destinations: found.destinations.iter().map(still).collect(),
+        absent: BTreeMap::new(),
+        waits: false,
+    }
 }
