@@ -230,6 +230,50 @@ pub(crate) fn service_drains() {
     site.assert_none_failed(&traffic.stop(), |_| false);
 }
 
+/// The key of a service changes from one port to all of them, with a check that takes its time, and back
+/// again: what is there serves until the other does.
+pub(crate) fn key_changes() {
+    const EVERY_PORT: &str = "tcp://202.96.128.166:0";
+    let site = Site::new();
+    let all = site.addresses();
+    let plain = "forwarding: direct\nweight: 80";
+    let check = |command: &str| {
+        format!("  - exec: {{ command: [{command}] }}\n    interval: 2s\n    timeout: 1900ms\n")
+    };
+    // A daemon that starts without programs to run gives up the privilege to run them.
+    let one = policy(&KEYS[..1], plain, &all, 80) + &check("/bin/true");
+    let policies = Policies::new("www.yaml", &one);
+    let _daemon = Daemon::start(&policies, &["--reload-guard", "off"]);
+    let before = direct(&KEYS[..1], 80, &all);
+    site.table.until_exactly("all in", PATIENCE, &before);
+    let traffic = site.traffic(&[&format!("{VIP1}:80")]);
+    traffic.hears(&["rs232", "rs233", "rs234", "rs235"]);
+
+    let every = policy(
+        &[EVERY_PORT],
+        &format!("{plain}\npersistence: 60s\ndrain: {{ deadline: 2s }}"),
+        &all,
+        80,
+    );
+    let begun = every.find("  - http:").unwrap();
+    let every = format!("{}{}", &every[..begun], check("/bin/sh, -c, sleep 0.4"));
+    let edited = now();
+    policies.replace("www.yaml", &every);
+    let gone = site.table.until("the port is gone", PATIENCE, |lines| {
+        !lines.iter().any(|line| line.starts_with(&format!("{} ", KEYS[0])))
+    });
+    assert!(gone - edited > Duration::from_millis(400), "it went before its successor was ready");
+    traffic.carry_on(100);
+    let returned = now();
+    policies.replace("www.yaml", &one);
+    let back = site.table.until_exactly("only the port", PATIENCE, &before);
+    println!("  to all ports after {:?}, and back after {:?}", gone - edited, back - returned);
+    traffic.carry_on(100);
+    let requests = traffic.stop();
+    // Those on their way when the port goes have nobody any more.
+    site.assert_none_failed(&requests, |it| it.begun <= gone && it.ended >= gone);
+}
+
 /// A request to this real server that is not complete yet.
 fn begin_request(site: &Site, victim: usize) -> TcpStream {
     let address: SocketAddr = format!("{VIP1}:80").parse().unwrap();

@@ -69,6 +69,7 @@ in_guests! {
     other_families: families::udp_and_ipv6;
     drain_under_load: leaving::drains;
     drain_of_a_service: leaving::service_drains;
+    key_of_a_service_changes: leaving::key_changes;
     slow_start_under_load: leaving::comes_back_slowly;
     cut_when_down: leaving::is_cut;
     health_floor_keeps: limits::floor_keeps;
