@@ -87,7 +87,8 @@ pub struct Release {
 /// What came of `release`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {
-    /// As many targets were held and count as down now; `None`: nothing was held.
+    /// As many targets were held, by an alarm or on parole, and count as down now; `None`: nothing
+    /// was held.
     pub held: Option<usize>,
     /// How many targets there are.
     pub targets: usize,

@@ -129,10 +129,10 @@ pub(super) async fn release(
 ) -> Result<Response, Problem> {
     let Release { acts_for } = read(&body)?;
     let by = name(peer, acts_for).await;
-    let alarm = control.ask(|answer| Query::Release { by, answer }).await?;
+    let held = control.ask(|answer| Query::Release { by, answer }).await?;
     let (snapshot, _) = control.moment().await?;
     let targets = snapshot.slots.len();
-    json(move || Released { held: alarm.map(|alarm| alarm.held), targets }).await
+    json(move || Released { held: (held > 0).then_some(held), targets }).await
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

@@ -243,11 +243,13 @@ impl Wave {
         self.holds_since.map(|since| Alarm { since, held: self.members.len(), targets })
     }
 
-    /// The operator says that the failures are real.
-    pub fn release(&mut self) {
-        self.holds_since = None;
+    /// The operator says that the failures are real: how many were held, by an alarm or on parole.
+    pub fn release(&mut self) -> usize {
+        let members = self.holds_since.take().map_or(0, |_| self.members.len());
+        let held = members + self.parole.len();
         self.parole.clear();
         self.clear();
+        held
     }
 
     /// `came_up`: because some target did; of one that is new and has no verdict yet nobody knows.

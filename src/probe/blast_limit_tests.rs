@@ -282,13 +282,30 @@ fn who_flaps_within_the_wave_is_one() {
 #[test]
 fn an_operator_releases_it_and_later_waves_trip_it_again() {
     let mut play = Play::new(limit(Share::Count(1)), &[(&[1, 2, 3, 4], &[80])]);
+    assert_eq!(play.down(1, 1), None);
+    assert_eq!(play.wave.release(), 0, "nobody is held yet");
+    let _ = play.up(1, 1);
     play.all_down(1, 1..=2);
     assert!(play.holds());
-    play.wave.release();
+    assert_eq!(play.wave.release(), 2);
     assert_eq!((play.held(), play.holds()), (0, false));
     assert_eq!(play.down(2, 3), None, "one more is below the limit again");
     assert!(is_tripped(play.down(3, 4)));
     assert_eq!(play.held(), 2);
+}
+
+#[test]
+fn a_release_is_of_those_on_parole_and_of_those_of_the_next_wave() {
+    let mut play = Play::new(limit(Share::Count(2)), &[(&[1, 2, 3, 4, 5], &[80])]);
+    play.all_down(1, 1..=4);
+    for host in 1..=3 {
+        let _ = play.up(2, host);
+    }
+    assert_eq!((play.held(), play.holds()), (1, false), "one on parole");
+    play.all_down(3, 1..=3);
+    assert_eq!((play.held(), play.holds()), (4, true), "and three of the next wave");
+    assert_eq!(play.wave.release(), 4);
+    assert_eq!((play.held(), play.wave.release()), (0, 0));
 }
 
 #[test]

@@ -333,14 +333,16 @@ impl Engine {
         self.in_flight.get(&id)?.1.map(TargetId)
     }
 
-    /// An operator says that what the blast-radius limit holds has really failed: what it held.
-    pub fn release(&mut self) -> Option<Alarm> {
-        let alarm = self.alarm();
-        self.wave.release();
-        for slot in self.slots.iter_mut().filter(|slot| slot.state.health == Health::Down) {
-            slot.unconfirmed = false;
+    /// An operator says that what the blast-radius limit holds has really failed: how many it held.
+    /// Where it holds nobody, no verdict counts differently.
+    pub fn release(&mut self) -> usize {
+        let held = self.wave.release();
+        if held > 0 {
+            for slot in self.slots.iter_mut().filter(|slot| slot.state.health == Health::Down) {
+                slot.unconfirmed = false;
+            }
         }
-        alarm
+        held
     }
 
     /// What has become of the blast-radius limit since this was asked last.

@@ -24,7 +24,7 @@ use crate::events::{Journal, What};
 use crate::health::OutcomeKind;
 use crate::policy::model::{PolicySet, TargetId};
 use crate::reconcile::overrides::Overrides;
-use crate::reconcile::view::{Alarm, HealthView};
+use crate::reconcile::view::HealthView;
 use crate::tuning::{Tuning, changed, retuned};
 
 /// How many inconclusive targets are named in the log until all are conclusive again.
@@ -66,8 +66,8 @@ pub enum Query {
     Release {
         /// Who says so.
         by: String,
-        /// What it held.
-        answer: oneshot::Sender<Option<Alarm>>,
+        /// How many targets it held, by an alarm or on parole.
+        answer: oneshot::Sender<usize>,
     },
 }
 
@@ -195,8 +195,9 @@ impl<P: Prober> Runner<P> {
             Query::Pulse(answer) => _ = answer.send(()),
             Query::Knowledge(answer) => _ = answer.send(self.engine.knowledge(now())),
             Query::Release { by, answer } => {
-                let alarm = self.engine.release();
-                if let Some(Alarm { held, targets, .. }) = alarm {
+                let held = self.engine.release();
+                if held > 0 {
+                    let targets = self.engine.slots().len();
                     warn!(
                         by,
                         held,
@@ -205,8 +206,8 @@ impl<P: Prober> Runner<P> {
                     );
                     self.journal.tell(What::BlastLimitOver { released_by: Some(by) });
                 }
-                _ = answer.send(alarm);
-                return alarm.is_some();
+                _ = answer.send(held);
+                return held > 0;
             }
         }
         false

@@ -170,6 +170,41 @@ fn what_is_held_is_shown_and_released() {
 }
 
 #[test]
+fn who_is_on_parole_is_shown_and_released() {
+    let backends = machines(3);
+    let scratch = farm(&backends);
+    let daemon = Daemon::start_with(&scratch, |run| {
+        run.args(["--blast-limit", "2"]);
+    });
+    daemon.wait_up(3);
+    backends.iter().for_each(|backend| backend.answer(503));
+    daemon.wait("an alarm", |status| status["alarm"]["held"] == 3);
+    // So that parole does not end by itself.
+    let addresses: Vec<String> = backends.iter().map(|it| it.address.to_string()).collect();
+    scratch.write("www.yaml", &policy_of(VIP, &addresses, 80).replace("fall: 2", "fall: 1000"));
+    daemon.wait_reloads(1);
+    backends[1..].iter().for_each(|backend| backend.answer(200));
+    let status = daemon.wait_up(2);
+    assert_eq!(status["alarm"], Value::Null);
+    assert_eq!(status["services"][0]["destinations"][0]["weight_kernel"], 80);
+
+    assert_eq!(
+        release(&scratch, &[]).exit(0).stdout,
+        "released: 1 of 3 check targets count as down now\n"
+    );
+    let status = daemon.status().unwrap();
+    assert_eq!(status["services"][0]["destinations"][0]["weight_kernel"], Value::Null);
+    daemon.wait_log("released by hand: what the blast-radius limit held counts as down by=");
+    let told = || {
+        let told = fs::read_to_string(scratch.path("state/events-memory.jsonl"));
+        told.unwrap().contains("\"released_by\":\"")
+    };
+    assert!(within(DEADLINE, told), "no event");
+    let nothing = release(&scratch, &[]).exit(0).stdout;
+    assert_eq!(nothing, "nothing to release: the blast-radius limit holds nothing\n");
+}
+
+#[test]
 fn release_without_a_daemon_says_what_to_do() {
     let scratch = Scratch::new();
     let said = release(&scratch, &[]).exit(1).stderr;

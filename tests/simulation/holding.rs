@@ -6,7 +6,6 @@ use pointsman::probe::keeper::Keeper;
 use pointsman::probe::knowledge::{HEALTH, Recalled, Recorded};
 use pointsman::probe::runner::{Query, Snapshot};
 use pointsman::reconcile::standing::Clocks;
-use pointsman::reconcile::view::Alarm;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
@@ -80,7 +79,7 @@ impl Remembering {
         self.ask(Query::Snapshot).await
     }
 
-    async fn release(&self) -> Option<Alarm> {
+    async fn release(&self) -> usize {
         self.ask(|answer| Query::Release { by: "alice".to_owned(), answer }).await
     }
 
@@ -211,18 +210,39 @@ async fn what_an_operator_releases_goes_out() {
     let director = place.start(&farm(""), &world, &table, Duration::ZERO);
     all_in(&table).await;
     let full = table.now();
-    assert_eq!(director.release().await, None);
+    assert_eq!(director.release().await, 0);
     (1..=6).for_each(|n| world.set(&format!("10.0.0.{n}"), Behaviour::Refuses));
     sleep(Duration::from_secs(60)).await;
     assert_eq!(table.now(), full);
-    let alarm = director.release().await.unwrap();
-    assert_eq!((alarm.held, alarm.targets), (6, 12));
+    assert_eq!(director.release().await, 6);
     let out = until("out", || !(1..=6).any(|n| table.everywhere(&format!("10.0.0.{n}")))).await;
     assert!(out <= Duration::from_millis(20), "{out:?}");
     // Three more are a wave of three.
     (7..=9).for_each(|n| world.set(&format!("10.0.0.{n}"), Behaviour::Refuses));
     until("out", || !(1..=9).any(|n| table.everywhere(&format!("10.0.0.{n}")))).await;
     assert_eq!(director.snapshot().await.view.alarm, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_on_parole_is_released_too() {
+    let (world, table) = (World::default(), SharedTable::default());
+    let place = Place::new(Some(Share::Percent(50)));
+    let director = place.start(&farm(""), &world, &table, Duration::ZERO);
+    all_in(&table).await;
+    everybody(&world, Behaviour::Hangs);
+    until("the limit", || director.reports.borrow().plan.held.len() == 24).await;
+    (3..=12).for_each(|n| world.set(&format!("10.0.0.{n}"), Behaviour::Healthy));
+    while director.snapshot().await.view.alarm.is_some() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let held =
+        director.snapshot().await.view.verdicts.iter().filter(|it| it.held.is_some()).count();
+    assert!(held >= 2, "those that are dead, and who has not passed twice yet: {held}");
+    assert_eq!(director.release().await, held);
+    let out =
+        until("out", || !["10.0.0.1", "10.0.0.2"].iter().any(|it| table.everywhere(it))).await;
+    assert!(out <= Duration::from_millis(20), "{out:?}");
+    assert_eq!(director.release().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
