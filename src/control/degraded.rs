@@ -1,15 +1,21 @@
 //! What needs an operator, in words: why a status is degraded.
 
 use super::status::{CheckStatus, Status};
+use crate::count::count;
 use crate::health::{Health, OutcomeKind};
 use crate::policy::model::{PolicySet, VirtualService};
+use crate::probe::runner::Snapshot;
 use crate::reconcile::desired::{Desired, Why};
 use crate::reconcile::driver::Report;
+use crate::reconcile::view::HealthView;
 
 /// One line each; none when all is well.
-pub(super) fn of(status: &Status, policies: &PolicySet, report: &Report) -> Vec<String> {
-    let mut troubles = status.troubles();
-    troubles.extend(at_the_limit(policies, &report.desired));
+pub(super) fn of(status: &Status, snapshot: &Snapshot, report: &Report) -> Vec<String> {
+    let mut troubles = Vec::new();
+    troubles.extend(status.alarm.as_ref().map(ToString::to_string));
+    troubles.extend(on_parole(&snapshot.view));
+    troubles.extend(status.troubles());
+    troubles.extend(at_the_limit(&snapshot.policies, &report.desired));
     troubles.extend(
         report
             .guarded
@@ -17,6 +23,18 @@ pub(super) fn of(status: &Status, policies: &PolicySet, report: &Report) -> Vec<
             .map(|removal| format!("start held: it would remove {removal} (pointsman confirm)")),
     );
     troubles
+}
+
+/// What the blast-radius limit still holds although it is over.
+fn on_parole(view: &HealthView) -> Option<String> {
+    let targets = view.verdicts.iter().filter(|it| it.parole.is_some()).count();
+    (targets > 0).then(|| {
+        format!(
+            "{} still down after the blast-radius limit, held until `fall` more failures in a row \
+             (`pointsman release` ends that now)",
+            count(targets, "check target")
+        )
+    })
 }
 
 impl Status {
@@ -30,7 +48,6 @@ impl Status {
 
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
-        troubles.extend(self.alarm.as_ref().map(ToString::to_string));
         if self.table.error.is_some() {
             troubles.push("trouble with the table or its record".to_owned());
         }

@@ -171,7 +171,10 @@ impl Explanation {
 
 impl CheckExplained {
     fn of((status, (timing, earlier)): (CheckStatus, (Timing, Vec<Attempt>))) -> Self {
-        let next = next(&status, timing);
+        let next = match status.parole {
+            Some(left) => format!("{}; {}", parole(left), next(&status, timing)),
+            None => next(&status, timing),
+        };
         let (rise, fall) = (timing.hysteresis.rise.get(), timing.hysteresis.fall.get());
         Self { status, rise, fall, interval: timing.interval.as_secs_f64(), next, earlier }
     }
@@ -183,6 +186,15 @@ fn earlier(slot: &Slot, now: Instant) -> Vec<Attempt> {
         outcome: last.outcome,
     };
     slot.history().skip(1).map(attempt).collect()
+}
+
+/// What ends the hold of one that is down already.
+fn parole(left: u32) -> String {
+    let failures = match left {
+        1 => "1 more failure takes".to_owned(),
+        more => format!("{more} more failures in a row take"),
+    };
+    format!("held by the blast-radius limit, {failures} it out")
 }
 
 /// `2 more passes in a row bring it up`.

@@ -129,6 +129,11 @@ impl Moment<'_> {
             _ => true,
         });
         match (special, real_server) {
+            // How long yet is a matter of this moment, and no plan's.
+            (Some(why @ Why::HeldBack(reason)), Some(server)) => {
+                let hold = self.view.real_server(server).hold();
+                hold.map_or(why.to_string(), |it| format!("{it}; {}", Why::Down(reason.clone())))
+            }
             (Some(why @ (Why::Kept(_) | Why::HeldBack(_))), _) => why.to_string(),
             (Some(why), Some(server)) => format!("{why}; {}", self.why(server)),
             (Some(why), None) => why.to_string(),
@@ -210,6 +215,7 @@ impl Moment<'_> {
             last_ago: slot.last.as_ref().map(|last| self.ago(last.at)),
             last: slot.last.as_ref().map(|last| last.outcome.clone()),
             held: self.view.verdict(id).held,
+            parole: self.view.verdict(id).parole,
             damping: DampingStatus::of(slot, self.snapshot.now),
             advice: AdviceStatus::of(slot.advising.as_deref(), self.snapshot.now),
             certificate: slot.certificate_ends.map(|ends| CertificateStatus::new(ends, self.wall)),

@@ -306,6 +306,9 @@ pub struct CheckStatus {
     pub last: Option<Outcome>,
     /// What it counts as while the blast-radius limit holds it back.
     pub held: Option<Health>,
+    /// While it is held although the limit is over: as many failures in a row more take it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parole: Option<u32>,
     /// Where its changes are damped and there were some.
     pub damping: Option<DampingStatus>,
     /// What its answers advise, where it is listened to that.
@@ -377,7 +380,7 @@ impl Status {
                 .collect(),
             private: set.private.iter().map(|it| private(report, it)).collect(),
         };
-        status.degraded = degraded::of(&status, set, report);
+        status.degraded = degraded::of(&status, snapshot, report);
         status
     }
 

@@ -215,6 +215,11 @@ impl Wave {
         self.parole.get(&target).map(|parole| parole.before)
     }
 
+    /// How many failures in a row more take a target on parole out, where `fall` are needed.
+    pub fn parole_left(&self, target: u32, fall: u32) -> Option<u32> {
+        self.parole.get(&target).map(|parole| fall.saturating_sub(parole.failures).max(1))
+    }
+
     /// Counts what came of a probe of a target on parole. It has failed there with the last of `fall`
     /// failures in a row, and turns down from what this names.
     pub fn probed(

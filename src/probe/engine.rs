@@ -431,6 +431,7 @@ impl Engine {
     pub fn view(&self) -> HealthView {
         let verdict = |(index, (slot, target)): (u32, (&Slot, &Target))| Verdict {
             held: self.wave.held(index),
+            parole: self.wave.parole_left(index, target.timing.hysteresis.fall.get()),
             unadvised: slot.is_unadvised(target),
             ..slot.verdict()
         };

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::count::count;
 use crate::health::Health;
 use crate::policy::model::{PolicySet, RealServer, TargetId};
 use crate::probe::advice::Advice;
@@ -48,6 +49,8 @@ pub struct Verdict {
     pub since: Option<Instant>,
     /// What it counts as while the blast-radius limit holds it back.
     pub held: Option<Health>,
+    /// While it is held although the limit is over: as many failures in a row more take it out.
+    pub parole: Option<u32>,
     /// What the real server itself asked for, unless that is stale.
     pub advice: Option<Advice>,
     /// Whether it may ask for something, and nobody knows: its first answer is still awaited.
@@ -71,6 +74,13 @@ impl Verdict {
         let held = self.held.filter(|held| *held != self.health);
         let is_plainly_up = self.health == Health::Up && held.is_none();
         Self { held, reason: self.reason.clone().filter(|_| !is_plainly_up), ..self.clone() }
+    }
+
+    /// In words, what holds it: `held by the blast-radius limit until 2 more failures`.
+    pub fn hold(&self) -> Option<String> {
+        self.held?;
+        let until = self.parole.map(|left| format!(" until {}", count(left, "more failure")));
+        Some(format!("held by the blast-radius limit{}", until.unwrap_or_default()))
     }
 
     /// What it counts as.
@@ -116,6 +126,7 @@ impl HealthView {
         };
         let (health, effective) = (combined(|one| one.health), combined(Verdict::effective));
         let held = (health != effective).then_some(effective);
+        let parole = held.and_then(|_| self.parole(real_server));
         let decide = |one: &&Verdict| match held {
             Some(_) => one.held.is_some(),
             None => one.effective() == effective,
@@ -156,12 +167,24 @@ impl HealthView {
             reason,
             since,
             held,
+            parole,
             advice,
             unadvised,
             certificate_ends,
             unconfirmed,
             unasked,
         }
+    }
+
+    /// How many failures in a row more take out a real server that is held: those of the target on
+    /// parole that is one too many. `None` where there are not enough of them.
+    fn parole(&self, real_server: &RealServer) -> Option<u32> {
+        let verdicts = || real_server.targets.iter().map(|target| self.verdict(*target));
+        let spare = real_server.targets.len() - real_server.needed;
+        let down = verdicts().filter(|one| one.effective() == Health::Down).count();
+        let mut left: Vec<u32> = verdicts().filter_map(|one| one.parole).collect();
+        left.sort_unstable();
+        left.get(spare.checked_sub(down)?).copied()
     }
 
     /// How far a real server is from what it needs, unless it needs all its checks.
@@ -230,6 +253,48 @@ mod tests {
             advisors: Vec::new(),
         };
         assert_eq!(view.real_server(&server), down("first", 0));
+    }
+
+    #[test]
+    fn parole_lasts_until_too_few_checks_are_left() {
+        let verdict = |word: &str| match word.parse() {
+            Ok(left) => Verdict {
+                held: Some(Health::Up),
+                parole: Some(left),
+                ..Verdict::of(Health::Down, None)
+            },
+            Err(_) if word == "held" => {
+                Verdict { held: Some(Health::Up), ..Verdict::of(Health::Down, None) }
+            }
+            Err(_) if word == "down" => Verdict::of(Health::Down, None),
+            Err(_) => Verdict::of(Health::Up, None),
+        };
+        for (words, needed, hold) in [
+            ("up", 1, None),
+            ("held", 1, Some("held by the blast-radius limit")),
+            ("2", 1, Some("held by the blast-radius limit until 2 more failures")),
+            ("1 up", 2, Some("held by the blast-radius limit until 1 more failure")),
+            ("1 3 2", 3, Some("held by the blast-radius limit until 1 more failure")),
+            ("1 3 2", 2, Some("held by the blast-radius limit until 2 more failures")),
+            ("1 3 2", 1, Some("held by the blast-radius limit until 3 more failures")),
+            ("down 3 2", 2, Some("held by the blast-radius limit until 2 more failures")),
+            ("held 3 2", 1, Some("held by the blast-radius limit")),
+            ("up 3 2", 1, None),
+            ("down 3 2", 3, None),
+        ] {
+            let verdicts: Vec<_> = words.split(' ').map(verdict).collect();
+            let server = RealServer {
+                name: "10.0.0.1".to_owned(),
+                identity: "10.0.0.1".to_owned(),
+                address: "10.0.0.1".parse().unwrap(),
+                targets: (0..verdicts.len() as u32).map(TargetId).collect(),
+                needed,
+                advisors: Vec::new(),
+            };
+            let view = HealthView::new(Arc::default(), verdicts);
+            let told = view.real_server(&server).hold();
+            assert_eq!(told.as_deref(), hold, "{words}, {needed}");
+        }
     }
 
     #[test]

@@ -187,6 +187,22 @@ fn who_is_on_parole_is_shown_and_released() {
     let status = daemon.wait_up(2);
     assert_eq!(status["alarm"], Value::Null);
     assert_eq!(status["services"][0]["destinations"][0]["weight_kernel"], 80);
+    let held = "1 check target still down after the blast-radius limit, held until `fall` more";
+    assert!(status["degraded"][0].as_str().unwrap().starts_with(held), "{status:#}");
+    let check = |server: usize| status["real_servers"][server]["checks"][0]["parole"].as_u64();
+    assert!(check(0).is_some_and(|left| (500..=1000).contains(&left)), "{status:#}");
+    assert_eq!(check(1), None);
+    let told = |text: &str, before: &str, after: &str| {
+        let mut told = text.split(before).skip(1).filter_map(|it| it.split_once(after));
+        let left = told.next().unwrap_or_else(|| panic!("no `{before}…{after}` in:\n{text}")).0;
+        assert!((500..=1000).contains(&left.parse().unwrap()), "{left}");
+    };
+    let until = ("held by the blast-radius limit until ", " more failures; down: status 503");
+    told(&scratch.status(&[]).exit(3).stdout, until.0, until.1);
+    let explained = scratch.order(&["explain", "www", &addresses[0]]).exit(0).stdout;
+    told(&explained, until.0, until.1);
+    let next = "next       held by the blast-radius limit, ";
+    told(&explained, next, " more failures in a row take it out; 2 passes in a row bring it up");
 
     assert_eq!(
         release(&scratch, &[]).exit(0).stdout,

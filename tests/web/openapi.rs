@@ -301,3 +301,32 @@ fn an_alarm_is_as_described_and_shows() {
     let ready = get(address, "/ready/www").is(200).body;
     assert!(ready.contains("1 of 3 real servers take connections"), "{ready}");
 }
+
+#[test]
+fn parole_is_as_described_and_counted() {
+    let document: Value = serde_json::from_str(DOCUMENT).unwrap();
+    let backends = [2, 3, 4].map(|last: u8| Backend::on([127, 0, 0, last].into(), 0).unwrap());
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &["--blast-limit", "2"]);
+    daemon.wait_up(3);
+    backends.iter().for_each(|it| it.answer(500));
+    daemon.wait("an alarm", |status| status["alarm"]["held"] == 3);
+    // So that it does not end by itself.
+    let text = policy(VIP, &backends, 80).replace("fall: 2", "fall: 1000");
+    scratch.write("www.yaml", &text);
+    daemon.wait_reloads(1);
+    backends[1..].iter().for_each(|it| it.answer(200));
+    let status = daemon.wait_up(2);
+    assert!(status["real_servers"][0]["checks"][0]["parole"].is_u64(), "{status:#}");
+    let counted = || {
+        let page = get(address, "/metrics").body;
+        page.contains("pointsman_blast_limit_active 0\n")
+            && page.contains("pointsman_blast_limit_held_targets 1\n")
+    };
+    assert!(within(DEADLINE, counted), "not in the metrics");
+    holds(&document, "/v1/status", &get(address, "/v1/status"));
+    let explain = format!("/v1/explain?policy=www&real_server={}", backends[0].address);
+    let answer = get(address, &explain);
+    assert!(answer.json()["checks"][0]["parole"].is_u64(), "{}", answer.body);
+    holds(&document, "/v1/explain", &answer);
+}

@@ -153,8 +153,8 @@ fn holds(source: &Source<'_>, page: &mut Page) {
     let alarm = &snapshot.view.alarm;
     let help = "1 while the blast-radius limit holds the table";
     page.single(Kind::Gauge, "pointsman_blast_limit_active", help, flag(alarm.is_some()));
-    let help = "Targets that are down and count as what they were before";
-    let held = alarm.map_or(0, |alarm| alarm.held);
+    let help = "Targets that are down and count as what they were, also after the limit";
+    let held = snapshot.view.verdicts.iter().filter(|verdict| verdict.held.is_some()).count();
     page.single(Kind::Gauge, "pointsman_blast_limit_held_targets", help, held);
     let help = "Targets that flap damping holds down";
     let damped = snapshot.slots.iter().filter(|slot| slot.state.is_held(snapshot.now)).count();
