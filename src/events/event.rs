@@ -66,7 +66,7 @@ pub enum What {
         from: Health,
         /// What it counts as now.
         to: Health,
-        /// Why it is down.
+        /// What holds it, if it is held, and why it is down.
         reason: Option<String>,
     },
     /// A check changes too often: down, whatever passes.

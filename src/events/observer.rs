@@ -78,12 +78,14 @@ fn verdicts(last: &mut Moment, view: &HealthView, events: &mut Vec<What>) {
             let (from, to) = (*before, verdict.effective());
             if from != to {
                 *before = to;
+                // One that is held is still down, and would read as if it had come up.
+                let why = verdict.hold().into_iter().chain(verdict.reason.map(|it| it.to_string()));
                 events.push(What::Verdict {
                     policy: policy.name.clone(),
                     real_server: server.name.clone(),
                     from,
                     to,
-                    reason: verdict.reason.as_deref().map(str::to_owned),
+                    reason: why.reduce(|hold, reason| format!("{hold}; {reason}")),
                 });
             }
         }

@@ -60,6 +60,35 @@ fn verdicts_are_told_once_and_go_over_a_reload() {
 }
 
 #[test]
+fn who_is_held_has_not_come_up() {
+    use Health::{Down, Up};
+    let set = policies("192.0.2.1, 192.0.2.2");
+    let (mut last, report) = (Moment::default(), Report::default());
+    let mut see = |view: &HealthView| observe(&mut last, view, &report);
+    see(&view(&set, &[Up, Up]));
+    see(&view(&set, &[Down, Down]));
+    let mut held = view(&set, &[Down, Down]);
+    held.verdicts.iter_mut().for_each(|it| it.held = Some(Up));
+    held.verdicts[1].parole = Some(2);
+    let events = see(&held);
+    let [What::Verdict { reason: Some(reason), .. }, _] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(reason, "held by the blast-radius limit; refused");
+    assert_eq!(
+        told(events),
+        [
+            "verdict: 192.0.2.1 of www: down → up: held by the blast-radius limit; refused",
+            "verdict: 192.0.2.2 of www: down → up: held by the blast-radius limit until 2 more \
+             failures; refused",
+        ]
+    );
+    assert_eq!(
+        told(see(&view(&set, &[Down, Up]))),
+        ["verdict: 192.0.2.1 of www: up → down: refused"],
+        "released, and up again"
+    );
+}
+
+#[test]
 fn floors_and_trouble_come_and_go() {
     let set = policies("192.0.2.1");
     let view = view(&set, &[Health::Unknown]);
