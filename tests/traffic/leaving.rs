@@ -74,7 +74,7 @@ pub(crate) fn drains() {
     let requests = traffic.stop();
     site.assert_none_failed(&requests, |_| false);
 
-    // One that comes back while it drains is at work again at once.
+    // One that comes back while it drains is at work again once it has been probed.
     let traffic = site.traffic(&[&format!("{VIP1}:80"), &format!("{VIP1}:443")]);
     let _long = begin_request(&site, 1);
     policies.replace("www.yaml", &www(&all[2..]));
