@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::args::{Events, Output};
 use super::{Exit, Failure, answer, complain, json_line, open};
+use crate::count::count;
 use crate::events::Event;
 use crate::events::file::{Reader, path};
 
@@ -29,7 +30,9 @@ pub(super) fn events(args: &Events) -> Result<Exit, Failure> {
         let found = reader.since(since).map_err(failed)?;
         if reader.unreadable > unreadable {
             let lines = reader.unreadable - unreadable;
-            complain(&format!("pointsman: {lines} lines of {} are no events", path.display()));
+            let are = if lines == 1 { "is no event" } else { "are no events" };
+            let lines = count(lines, "line");
+            complain(&format!("pointsman: {lines} of {} {are}", path.display()));
             unreadable = reader.unreadable;
         }
         let text: Vec<String> =

@@ -15,7 +15,7 @@ use crate::record::Kind;
 pub const STANDING: Kind = Kind {
     name: "standing",
     key: "standing",
-    what: "what drains and what is withdrawn",
+    what: "drains and withdrawals",
     without: "drain deadlines begin anew",
 };
 

@@ -1,5 +1,6 @@
 //! `pointsman events`: what happened, with and without a daemon.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -133,6 +134,21 @@ fn they_tell_the_story_and_outlive_the_daemon() {
     let sorted = times.clone();
     times.sort_unstable();
     assert_eq!(times, sorted);
+}
+
+#[test]
+fn lines_that_are_no_events_are_counted() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.state()).unwrap();
+    let path = scratch.state().join("events-memory.jsonl");
+    for (lines, told) in
+        [("{\n", "1 line of PATH is no event"), ("{\n{\n", "2 lines of PATH are no events")]
+    {
+        fs::write(&path, lines).unwrap();
+        let complaint = finish(command(&scratch, &[])).exit(0).stderr;
+        let told = told.replace("PATH", &path.display().to_string());
+        assert_eq!(complaint, format!("pointsman: {told}\n"));
+    }
 }
 
 #[test]
