@@ -121,7 +121,7 @@ pub(super) fn lint(
         };
         if let Some(drain) = file.safety.drain.get() {
             let message = format!(
-                "`{key}` does not drain: under `{scheduler}` clients of a real server with weight 0 are refused"
+                "a real server of `{key}` does not drain: under `{scheduler}` its clients are refused at weight 0"
             );
             report.lint(drain.place, message, &help);
         }
