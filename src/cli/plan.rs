@@ -86,15 +86,18 @@ pub(super) fn plan(args: &Args) -> Result<Exit, Failure> {
     let observed = ipvs
         .table()
         .map_err(|error| Failure::text(format!("cannot read the IPVS table: {error}")))?;
-    let owned = match daemon {
-        Some(daemon) => daemon.owned.into_iter().collect(),
-        None => open::store(&args.common).load().map_err(|error| Failure::new(&error))?,
+    let (owned, names) = match daemon {
+        Some(daemon) => (daemon.owned.into_iter().collect(), daemon.names),
+        None => {
+            let owned = open::store(&args.common).load().map_err(|error| Failure::new(&error))?;
+            (owned, Names::default())
+        }
     };
     let now = now();
     let standing = Standing::of(standing, Clocks { now, wall: wall() });
     let wanted = desired(&view, &observed, &standing, Moment::first(now, &owned));
     let plan = make_plan(&observed, &wanted, &owned);
-    let names = Names::of(&view.policies);
+    let names = Names::after(&names, &view.policies);
     match args.output {
         Output::Text => {
             let render = if args.all { render_all } else { render };

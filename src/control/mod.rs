@@ -32,6 +32,7 @@ use crate::ipvs::model::{ServiceKey, Table};
 use crate::policy::model::PolicySet;
 use crate::probe::advice::Advice;
 use crate::probe::target::Target;
+use crate::reconcile::names::Names;
 use crate::reconcile::overrides::Overrides;
 use crate::reconcile::standing;
 use crate::reconcile::view::{HealthView, Verdict};
@@ -51,6 +52,9 @@ pub struct PlanInput {
     /// What drains and what is withdrawn.
     #[serde(default)]
     pub standing: standing::Recorded,
+    /// What it calls real servers, also those that drain and that no policy declares any more.
+    #[serde(default)]
+    pub names: Names,
     /// Virtual services it owns.
     pub owned: Vec<ServiceKey>,
     /// Its table, where that is not the kernel's. A rehearsal on the kernel's has none to offer:

@@ -86,7 +86,7 @@ fn held_plan(set: &Arc<PolicySet>, snapshot: &Snapshot, report: &Report, now: In
     let desired =
         desired(&view, table, &report.desired.standing, Moment::first(now, &report.owned));
     let plan = plan(table, &desired, &report.owned);
-    let names = Names::of(set);
+    let names = Names::after(&report.names, set);
     HeldPlan {
         hash: set.hash.clone(),
         removal: match &report.guarded {

@@ -121,6 +121,7 @@ pub(super) fn known(policies: String, snapshot: &Snapshot, report: &Report) -> P
         health: known_health(snapshot),
         overrides: snapshot.overrides.as_ref().clone(),
         standing: report.desired.standing.record(Clocks { now: snapshot.now, wall: wall() }),
+        names: report.names.clone(),
         owned: report.owned.iter().copied().collect::<Vec<ServiceKey>>(),
         table: None,
     }

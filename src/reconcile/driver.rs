@@ -54,6 +54,8 @@ pub struct Report {
     pub guarded: Option<Removal>,
     /// Virtual services on record as ours.
     pub owned: Owned,
+    /// What the policies call real servers, also those that have left and are still in the table.
+    pub names: Names,
     /// Steps of that plan that were not done, with the kernel's reasons; the first hundred.
     pub failures: Vec<String>,
     /// How many steps of that plan were not done.
@@ -96,8 +98,6 @@ pub struct Driver {
     /// When what the last pass decided will be something else; `None` if it could not decide.
     wake: Option<Instant>,
     last_set: Option<Arc<PolicySet>>,
-    /// What the policies in force call real servers.
-    names: Names,
     guard: Guard,
     confirms: mpsc::Receiver<Confirm>,
     standing: Standing,
@@ -132,7 +132,6 @@ impl Driver {
             read_due: now(),
             wake: None,
             last_set: None,
-            names: Names::default(),
             guard: Guard::Off,
             confirms: mpsc::channel(1).1,
             standing: Standing::default(),
@@ -224,7 +223,7 @@ impl Driver {
         let same_policies =
             self.last_set.as_ref().is_some_and(|last| Arc::ptr_eq(last, &view.policies));
         if !same_policies {
-            self.names = Names::of(&view.policies);
+            self.report.names = Names::after(&self.report.names, &view.policies);
         }
         let trusted = same_policies && !self.surprised && self.report.failures.is_empty();
         let fresh = fresh || !trusted || self.believed.is_none();
@@ -378,6 +377,7 @@ impl Driver {
         self.account(&plan, &applied);
         self.tell_done(&plan, &applied);
         self.report.plan = Arc::new(plan);
+        self.report.names.forget_gone(table);
         recorded
     }
 
@@ -397,7 +397,7 @@ impl Driver {
     }
 
     fn account(&mut self, plan: &Plan, applied: &Applied) {
-        let totals = &mut self.report.totals;
+        let (totals, names) = (&mut self.report.totals, &self.report.names);
         totals.changes += applied.done as u64;
         totals.repairs += applied.repaired as u64;
         totals.refused += applied.undone.len() as u64;
@@ -407,7 +407,7 @@ impl Driver {
                 0 => String::new(),
                 number => format!(" (and so not done: {number} more of this service)"),
             };
-            format!("{}: {}{more}", plan.steps[failure.step].line(&self.names), failure.error)
+            format!("{}: {}{more}", plan.steps[failure.step].line(names), failure.error)
         };
         let failures = applied.failures.iter().take(MOST_FAILURES).map(text).collect();
         let known = std::mem::replace(&mut self.report.failures, failures);
@@ -415,8 +415,7 @@ impl Driver {
         if known != self.report.failures {
             for (error, steps) in applied.causes() {
                 let example = applied.failures.iter().find(|it| it.error == *error);
-                let step =
-                    example.map(|it| plan.steps[it.step].line(&self.names)).unwrap_or_default();
+                let step = example.map(|it| plan.steps[it.step].line(names)).unwrap_or_default();
                 error!(steps, reason = %error, "refused: {step}");
                 self.journal.tell(What::Refused {
                     change: step,
@@ -430,13 +429,14 @@ impl Driver {
     /// One line and one event per change that was made, in the words of the plan. Of a ramp its
     /// beginning and its end.
     fn tell_done(&self, plan: &Plan, applied: &Applied) {
+        let names = &self.report.names;
         let mut undone = applied.undone.iter().peekable();
         for (index, step) in plan.steps.iter().enumerate() {
             if undone.next_if_eq(&&index).is_some() {
                 continue;
             }
-            let change = step.line(&self.names);
-            let name = self.names.of_step(step).map(str::to_owned);
+            let change = step.line(names);
+            let name = names.of_step(step).map(str::to_owned);
             let service = step.change.service().to_string();
             let destination = step.destination().map(|destination| destination.to_string());
             if step.repair {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -75,6 +76,59 @@ fn a_real_server_is_called_by_its_name() {
     ] {
         assert!(told.contains(&line), "no `{line}` in\n{told}");
     }
+}
+
+/// The table in memory has no connections, so what leaves has weight 0 until it is read again.
+#[test]
+fn who_leaves_does_so_under_its_name() {
+    let backends = [Backend::start(), Backend::start(), Backend::start()];
+    let scratch = Scratch::new();
+    let [stays, leaves, with_all] = backends.each_ref().map(|it| it.address);
+    let other = "tcp://192.0.2.11:80";
+    let named = |text: String| {
+        let entry = |at: SocketAddr| {
+            format!("- {{ name: web-{at}, address: 127.0.0.1, port: {} }}", at.port())
+        };
+        let all = [leaves, with_all];
+        all.into_iter().fold(text, |text, at| text.replace(&format!("- {at}"), &entry(at)))
+    };
+    scratch.write("www.yaml", &named(policy(VIP, &backends[..2], 80)));
+    scratch.write("other.yaml", &named(policy(other, &backends[2..], 80)));
+    let daemon = Daemon::start(&scratch);
+    daemon.wait_up(3);
+    daemon.wait("all in", |status| status["table"]["changes"] == 5);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let fewer = policy(VIP, &backends[..1], 80);
+    fs::write(elsewhere.path().join("www.yaml"), &fewer).unwrap();
+    let mut plan = pointsman(&["plan", "--ipvs", "memory", "--policies"]);
+    plan.arg(elsewhere.path()).arg("--socket").arg(scratch.socket());
+    let planned = finish(plan).exit(0).stdout;
+    for at in [leaves, with_all] {
+        let line = format!("~ {at} (web-{at})  weight 80 → 0  no policy declares it; drains ");
+        assert!(planned.contains(&line), "no `{line}` in\n{planned}");
+    }
+
+    scratch.write("www.yaml", &fewer);
+    scratch.remove("other.yaml");
+    daemon.wait("both gone", |status| status["table"]["changes"] == 5 + 2 + 2);
+    daemon.stop();
+    let told = finish(command(&scratch, &[])).exit(0).stdout;
+    let drains = |service: &str, at: SocketAddr| {
+        format!("~ {service} {at} (web-{at}): weight 80 → 0; no policy declares it; drains ")
+    };
+    for change in [
+        drains(VIP, leaves),
+        format!("- {VIP} {leaves} (web-{leaves}): weight 0 masq; no policy declares it; drained\n"),
+        drains(other, with_all),
+        format!("- {other}: wlc, with its 1 destination; no policy declares it; drained\n"),
+    ] {
+        assert!(told.contains(&format!("change           {change}")), "no `{change}` in\n{told}");
+    }
+    let all = events(&scratch);
+    let of = |at: SocketAddr| all.iter().filter(move |it| it["destination"] == at.to_string());
+    assert!(of(leaves).chain(of(with_all)).all(|it| it["name"].is_string()), "{all:#?}");
+    assert!(of(stays).all(|it| it.get("name").is_none()), "{all:#?}");
 }
 
 #[test]
