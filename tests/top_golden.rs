@@ -272,6 +272,33 @@ fn fine() -> Value {
     status
 }
 
+/// All is well, and a virtual service is in no policy any more.
+fn leaving() -> Value {
+    let mut status = fine();
+    let left = |host: u8| {
+        let mut it = draining(&format!("10.0.0.{host}:443"), "-");
+        it["real_server"] = Value::Null;
+        it["health"] = json!("unknown");
+        it["since"] = Value::Null;
+        it["why"] = json!("no policy declares it; drains 42s at most, 3 connections left");
+        it
+    };
+    let service = json!({
+        "service": "tcp://192.0.2.1:443", "policy": null, "config": "wlc", "in_kernel": true,
+        "destinations": [left(1), left(2)],
+    });
+    status["services"].as_array_mut().unwrap().push(service);
+    status
+}
+
+/// The same where the kernel refuses weight 0 for one of its destinations.
+fn stuck() -> Value {
+    let mut status = leaving();
+    status["degraded"] = json!(["1 change refused by the kernel"]);
+    status["services"][1]["destinations"][1]["weight_kernel"] = json!(80);
+    status
+}
+
 fn empty() -> Value {
     let mut status = fine();
     status["services"] = json!([]);
@@ -343,6 +370,9 @@ fn screens_are_as_written_down() {
         ("curves-explain-80", explained(watched(Screen::new(80, 24)))),
         ("curves-explain-100", explained(watched(Screen::new(100, 30)))),
         ("fine", Screen::new(100, 18).status(&fine())),
+        ("leaving", Screen::new(100, 14).status(&leaving())),
+        ("leaving-no-problems", Screen::new(100, 12).status(&leaving()).write("p")),
+        ("leaving-stuck", Screen::new(100, 12).status(&stuck()).write("p")),
         ("empty", Screen::new(80, 16).status(&empty())),
         ("alarm-60", Screen::new(60, 20).status(&alarm())),
         ("alarm-160", Screen::new(160, 20).status(&alarm())),

@@ -396,9 +396,10 @@ impl Status {
     }
 }
 
-/// A wall-clock time as text.
+/// A wall-clock time as text. By a clock that nobody has set, what began before the boot began before
+/// 1970, for which there is no text.
 pub fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
+    humantime::format_rfc3339_seconds(time.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
 fn table(report: &Report, now: Instant) -> TableStatus {

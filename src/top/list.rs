@@ -195,12 +195,16 @@ fn curve(app: &App, service: &ServiceStatus, it: &DestinationStatus) -> Vec<Span
     all
 }
 
-/// `tcp://192.0.2.1:80  2 of 3 up  wlc  policy www`.
+/// `tcp://192.0.2.1:80  2 of 3 up  policy www  wlc`, or that it leaves.
 fn title(service: &ServiceStatus, up: usize, of: usize) -> String {
     let missing = if service.in_kernel { "" } else { "NOT IN THE TABLE  " };
     let (key, origin, config) = (service.service, service.origin(), &service.config);
     let rates = service.rates.map_or(String::new(), |rates| format!("  {rates}"));
-    clean(&format!("{key}  {up} of {of} up  {missing}{origin}{rates}  {config}"))
+    let state = match service.policy {
+        Some(_) => format!("{up} of {of} up"),
+        None => "leaves".to_owned(),
+    };
+    clean(&format!("{key}  {state}  {missing}{origin}{rates}  {config}"))
 }
 
 /// Wanted and in the table.

@@ -27,7 +27,8 @@ pub(super) enum Row {
         service: usize,
         /// Which one of it.
         index: usize,
-        /// Whether it is not up and in the table as its policy declares.
+        /// Whether it is not up and in the table as its policy declares, or does not leave as it
+        /// should.
         problem: bool,
     },
 }
@@ -122,7 +123,11 @@ impl Lister<'_> {
         let mut shown: Vec<(u64, Row)> = Vec::new();
         for (index, it) in service.destinations.iter().enumerate() {
             let is_sorry = self.is_sorry(service, it);
-            let problem = is_problem(it, is_sorry);
+            let problem = match service.policy {
+                Some(_) => is_problem(it, is_sorry),
+                // It leaves in order.
+                None => it.weight_wanted != it.weight_kernel,
+            };
             any |= problem;
             if it.real_server.is_some() && !is_sorry {
                 of += 1;

@@ -3,6 +3,7 @@
 
 mod holding;
 mod leaving;
+mod shown;
 mod tuning;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +23,7 @@ use pointsman::probe::advice::{Heard, Said};
 use pointsman::probe::blast_limit::BlastLimit;
 use pointsman::probe::engine::{Engine, Limits};
 use pointsman::probe::outcome::{Outcome, Phases, Reason};
-use pointsman::probe::runner::Runner;
+use pointsman::probe::runner::{Query, Runner};
 use pointsman::probe::target::Target;
 use pointsman::reconcile::driver::{Driver, Report};
 use pointsman::reconcile::ownership::OWNED;
@@ -179,7 +180,7 @@ struct Director {
     tasks: Vec<JoinHandle<()>>,
     state: tempfile::TempDir,
     tunings: watch::Sender<Tuning>,
-    _queries: mpsc::Sender<pointsman::probe::runner::Query>,
+    queries: mpsc::Sender<Query>,
 }
 
 impl Director {
@@ -209,7 +210,7 @@ impl Director {
             tokio::spawn(runner.run(sets, queries_out, views_in)),
             tokio::spawn(driver.run(views, refreshes, reports_in)),
         ];
-        Self { policies, reports, tasks, state, tunings, _queries: queries }
+        Self { policies, reports, tasks, state, tunings, queries }
     }
 
     fn edit(&self, yaml: &str) {

@@ -182,6 +182,50 @@ fn traffic_shows_where_it_is_measured() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// A table in memory has no connections that a service could keep when it leaves, so the page is told
+/// of one that has.
+const LEAVES: &str = r"
+const ask = window.fetch;
+window.fetch = async (...args) => {
+  const answer = await ask(...args);
+  if (!String(args[0]).startsWith('v1/status')) return answer;
+  const status = await answer.json(), [service] = status.services;
+  service.policy = null;
+  for (const one of service.destinations) Object.assign(one, {
+    real_server: null, health: 'unknown', since: null, weight_wanted: 0, weight_kernel: 0, drain_left: 42,
+    why: 'no policy declares it; drains 42s at most, 3 connections left',
+  });
+  return new Response(JSON.stringify(status));
+};
+soon(0);
+";
+
+#[test]
+fn a_service_that_leaves_says_so() {
+    let Some(browser) = Browser::start() else { return };
+    let backends = [Backend::start(), Backend::start()];
+    let scratch = Scratch::with(&backends);
+    let (daemon, address) = start(&scratch, &[]);
+    daemon.wait_up(2);
+    browser.open(&format!("http://{address}/"));
+    browser.wait("document.querySelector('#services .badge').innerText === '2 of 2 in'");
+    browser.run(LEAVES);
+    browser.wait("document.querySelector('#services .badge').innerText === 'leaves'");
+    let head = browser.run("return document.querySelector('#services .head').innerText");
+    assert!(head.as_str().unwrap().contains("wlc, in no policy any more"), "{head}");
+    let told = browser.run(&format!("return {}.innerText", row(&backends[0])));
+    for words in ["draining", "42s left", "no policy declares it; drains 42s at most"] {
+        assert!(told.as_str().unwrap().contains(words), "no `{words}` in {told}");
+    }
+    browser.picture("leaves");
+    // There is nothing to explain, and nothing wrong.
+    browser.keys("j\u{e007}");
+    assert_eq!(browser.run("return document.getElementById('detail').open"), false);
+    browser.keys("p");
+    browser.wait("document.querySelectorAll('tr.server').length === 0");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 #[test]
 fn it_fits_a_phone_and_the_night() {
     let Some(browser) = Browser::start() else { return };
