@@ -122,7 +122,9 @@ impl Browser {
     /// Waits until a condition, an expression of JavaScript, is true.
     #[track_caller]
     pub(crate) fn wait(&self, condition: &str) {
-        let found = within(DEADLINE, || self.run(&format!("return Boolean({condition})")) == true);
+        // Of what is not there yet nothing is so.
+        let look = format!("try {{ return Boolean({condition}) }} catch {{ return false }}");
+        let found = within(DEADLINE, || self.run(&look) == true);
         let text = self.run("return document.body.innerText");
         assert!(found, "not so: {condition}\n{}", text.as_str().unwrap_or_default());
     }
