@@ -203,6 +203,29 @@ async fn an_ill_director_holds_the_table() {
     until("all in", || table.now() == full).await;
 }
 
+/// A probe that was under way when the others came back says nothing, be one failure enough.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_last_is_judged_by_what_began_after_the_limit() {
+    let (world, table) = (World::default(), SharedTable::default());
+    let place = Place::new(Some(Share::Percent(50)));
+    let farm = farm("").replace("rise: 2\n    fall: 2", "rise: 1\n    fall: 1");
+    let director = place.start(&farm, &world, &table, Duration::ZERO);
+    all_in(&table).await;
+    let full = table.now();
+    for _ in 0..10 {
+        everybody(&world, Behaviour::Hangs);
+        until("the limit", || director.reports.borrow().plan.held.len() == 24).await;
+        let writes = table.writes();
+        (1..=11).for_each(|n| world.set(&format!("10.0.0.{n}"), Behaviour::Healthy));
+        while director.snapshot().await.view.alarm.is_some() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        world.set("10.0.0.12", Behaviour::Healthy);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!((table.writes(), table.now()), (writes, full.clone()));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_operator_releases_goes_out() {
     let (world, table) = (World::default(), SharedTable::default());

@@ -32,6 +32,25 @@ fn drive(
     (tokio::spawn(driver.run(views.subscribe(), refreshes, reports_in)), reports)
 }
 
+/// What its policy said counts, although the policy is gone by then, and nobody ran when it went.
+#[tokio::test(start_paused = true)]
+async fn a_service_drains_as_its_policy_said() {
+    let (state, table) = (tempfile::tempdir().unwrap(), SharedTable::default());
+    let view = |yaml: &str| Arc::new(HealthView::uniform(Arc::new(parse(yaml)), Health::Up));
+    let patient = STAYS.replace("192.0.2.1", "192.0.2.2") + "drain: { deadline: 5m }\n";
+    let (views, _) = watch::channel(view(&format!("{STAYS}---\n{patient}")));
+    let (driver, _) = drive(&state, &table, &views);
+    until("all in", || table.weights().len() == 2).await;
+    table.0.lock().unwrap().connections = 1;
+    driver.abort();
+    let _ = driver.await;
+
+    views.send_replace(view(STAYS));
+    let _driver = drive(&state, &table, &views);
+    let left = until("it has left", || table.weights().len() == 1).await;
+    assert!((Duration::from_secs(299)..Duration::from_secs(302)).contains(&left), "{left:?}");
+}
+
 /// What was confirmed once is not asked again by a start on the way, and nothing of it stays behind.
 #[tokio::test(start_paused = true)]
 async fn a_start_goes_on_with_services_that_drain() {
