@@ -145,7 +145,6 @@ fn text(problems: &[Item], still: usize, director: &str, at: &str) -> String {
 }
 
 /// Without line ends and other control characters, which come from the network.
-/// A text without anything that could be more than one line.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }

@@ -70,7 +70,7 @@ impl Moment<'_> {
         }
     }
 
-    /// Ours that no policy declares any more and that drain.
+    /// Ours that no policy declares any more and that are still there.
     pub(super) fn leaving(&self) -> impl Iterator<Item = ServiceStatus> {
         let services = self.report.desired.services.iter();
         services.filter(|(_, wanted)| wanted.policy.is_none()).map(|(key, wanted)| {
@@ -109,7 +109,10 @@ impl Moment<'_> {
             weight_kernel: kernel.map(|it| it.config.weight),
             connections: kernel.map(|it| it.connections).unwrap_or_default(),
             rates: kernel.and_then(RatesStatus::of_destination),
-            why: self.destination_why(why, real_server),
+            why: match wanted {
+                Some(it) if it.why == Why::Undeclared => it.why.of_one_that_stays(),
+                _ => self.destination_why(why, real_server),
+            },
             drain_left: match why {
                 Some(Why::Drains(drains)) => Some(seconds(drains.left)),
                 _ => None,

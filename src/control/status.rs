@@ -64,7 +64,7 @@ pub struct Status {
     /// What operators said, in the order of policies and real servers.
     #[serde(default)]
     pub overrides: Vec<OverrideStatus>,
-    /// In the order of policies, then as written; then those that drain.
+    /// In the order of policies, then as written; then those that no policy declares any more.
     pub services: Vec<ServiceStatus>,
     /// In the order of policies, then as written.
     pub real_servers: Vec<RealServerStatus>,
@@ -185,7 +185,7 @@ pub struct Probes {
 pub struct ServiceStatus {
     /// Its identity.
     pub service: ServiceKey,
-    /// The policy that declares it; `None`: no policy does any more, and it drains.
+    /// The policy that declares it; `None`: none does any more, and it drains or is held.
     pub policy: Option<String>,
     /// Its declared settings, as a plan writes them.
     pub config: String,

@@ -25,7 +25,7 @@ use super::advice::{Heard, Said};
 use super::http_error::{self, During};
 use super::outcome::Reason;
 use super::progress::{Failure, Progress, bytes, excerpt, wanted};
-use super::target::{HttpCheck, WeightFrom};
+use super::target::{HttpCheck, TlsCheck, WeightFrom};
 use super::tls::{self, Alpn, Hello};
 use super::wire::{self, Wire};
 
@@ -44,7 +44,7 @@ pub(super) fn nothing_asked(problem: String) -> Failure {
 /// hyper has 16 KiB of buffers from its first moment, and of probes thousands may wait for an
 /// answer. So the request is written without it, nothing of it is kept, and hyper comes when there
 /// is something to read.
-pub(super) async fn ask_plainly(
+pub(super) async fn ask(
     mut stream: TcpStream,
     check: &HttpCheck,
     address: SocketAddr,
@@ -66,15 +66,15 @@ pub(super) async fn ask_plainly(
     Box::pin(exchange(wire, check, address, progress)).await
 }
 
-/// The same over TLS, which the check must have.
-pub(super) async fn ask(
+/// The same over TLS.
+pub(super) async fn ask_over_tls(
     stream: TcpStream,
     check: &HttpCheck,
+    tls: &TlsCheck,
     address: SocketAddr,
     configs: &tls::Configs,
     progress: &Progress,
 ) -> Result<String, Failure> {
-    let Some(tls) = &check.tls else { return ask_plainly(stream, check, address, progress).await };
     let hello = Hello::new(tls, host_of(check), address.ip(), Alpn::Http1)?;
     let mut session = tls::handshake(stream, hello, configs, progress).await?;
     let result = exchange(Wire::new(&mut session, progress), check, address, progress).await;

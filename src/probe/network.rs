@@ -58,12 +58,14 @@ impl NetworkProber {
         let stream = || connect(target, origin, progress);
         // Boxed is what is large, so that plain probes do not carry the room for it.
         match &target.check.kind {
-            CheckKind::Http(http) if http.tls.is_none() => {
-                http::ask_plainly(stream().await?, http, address, progress).await
-            }
-            CheckKind::Http(http) => {
-                Box::pin(http::ask(stream().await?, http, address, configs, progress)).await
-            }
+            CheckKind::Http(http) => match &http.tls {
+                None => http::ask(stream().await?, http, address, progress).await,
+                Some(tls) => {
+                    let stream = stream().await?;
+                    Box::pin(http::ask_over_tls(stream, http, tls, address, configs, progress))
+                        .await
+                }
+            },
             CheckKind::Http2(http) => {
                 Box::pin(http2::ask(stream().await?, http, address, configs, progress)).await
             }
@@ -190,27 +192,14 @@ impl Prober for NetworkProber {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
     use super::*;
-    use crate::health::Hysteresis;
-    use crate::probe::target::{TcpCheck, Timing};
+    use crate::probe::target::TcpCheck;
 
     /// Thousands may wait for an answer at a time.
     #[test]
     fn a_probe_that_waits_is_small() {
-        let once = NonZeroU32::MIN;
-        let timing = Timing {
-            interval: Duration::from_secs(5),
-            fast_interval: None,
-            timeout: Duration::from_secs(2),
-            hysteresis: Hysteresis { rise: once, fall: once },
-            damping: None,
-            expires: None,
-        };
-        let check = Arc::new(Check::new(CheckKind::Tcp(TcpCheck::default())));
-        let target = Target { address: "127.0.0.1:80".parse().unwrap(), check, timing };
+        let check = Check::new(CheckKind::Tcp(TcpCheck::default()));
+        let target = Target::once("127.0.0.1:80".parse().unwrap(), check);
         let prober = NetworkProber::new();
         let size = size_of_val(&prober.probe(&target));
         assert!(size <= 2048, "{size} bytes");

@@ -113,6 +113,23 @@ pub struct Timing {
     pub expires: Option<Duration>,
 }
 
+#[cfg(test)]
+impl Target {
+    /// One whose first result counts.
+    pub(crate) fn once(address: SocketAddr, check: Check) -> Self {
+        let once = std::num::NonZeroU32::MIN;
+        let timing = Timing {
+            interval: Duration::from_secs(5),
+            fast_interval: None,
+            timeout: Duration::from_secs(2),
+            hysteresis: Hysteresis { rise: once, fall: once },
+            damping: None,
+            expires: None,
+        };
+        Self { address, check: Arc::new(check), timing }
+    }
+}
+
 impl Timing {
     /// How long advice counts that is not said again: by default three intervals and a timeout, so
     /// that two answers may be lost.

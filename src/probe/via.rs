@@ -209,12 +209,10 @@ fn lets_in(
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
 
     use super::*;
-    use crate::health::Hysteresis;
     use crate::ipvs::model::Forwarding;
-    use crate::probe::target::{Check, CheckKind, TcpCheck, Timing};
+    use crate::probe::target::{Check, CheckKind, TcpCheck};
 
     #[test]
     fn what_the_kernel_lets_in_by_table() {
@@ -254,17 +252,7 @@ mod tests {
         let via = Via { vip, mark: 0x706d_0001, forwarding: Forwarding::Masq };
         let there = "127.0.0.1:80".parse().unwrap();
         let kind = CheckKind::Tcp(TcpCheck::default());
-        let check = Arc::new(Check { via: Some(via), ..Check::new(kind) });
-        let once = NonZeroU32::MIN;
-        let timing = Timing {
-            interval: Duration::from_secs(5),
-            fast_interval: None,
-            timeout: Duration::from_secs(2),
-            hysteresis: Hysteresis { rise: once, fall: once },
-            damping: None,
-            expires: None,
-        };
-        let target = Target { address: there, check, timing };
+        let target = Target::once(there, Check { via: Some(via), ..Check::new(kind) });
         let patience = Duration::from_secs(1);
         let failure = Ways::default().origin(via, &target, patience).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Route);

@@ -2,8 +2,8 @@
 //!
 //! The observed table is an input because `unknown` holds and because what leaves drains: until a
 //! real server has a verdict its destinations stay as they are, and connections decide when one
-//! that leaves has left. Pure; time comes in. It does not know in which
-//! order changes are safe; that is [`super::plan`].
+//! that leaves has left. Pure; time comes in. It does not know in which order changes are safe; that
+//! is [`super::plan`].
 
 use std::collections::btree_map::Range;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ const DRAIN_POLL: Duration = Duration::from_secs(1);
 /// Never wake sooner than this only because time passes: a wake costs a read of the table.
 const SHORTEST_WAKE: Duration = Duration::from_millis(200);
 
-/// Every virtual service as it should be: those that are declared, and ours that still drain.
+/// Every virtual service as it should be: those that are declared, and ours that leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// By identity.
@@ -50,7 +50,7 @@ pub struct Desired {
 /// A virtual service as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredService {
-    /// Name of the policy that declares it; `None`: it drains.
+    /// Name of the policy that declares it; `None`: none does any more.
     pub policy: Option<Arc<str>>,
     /// Its settings.
     pub config: ServiceConfig,
@@ -128,10 +128,9 @@ impl<'t> Moment<'t> {
 /// An observed destination that nobody declares leaves, but of these as many stay as there are
 /// declared ones that are new to the table and have no verdict yet: a swap of real servers goes
 /// one by one. What leaves has weight 0 until its connections are gone or the policy's drain
-/// deadline has passed. So does every destination of a service of ours that nobody declares, unless
-/// that would take connections from a declared one; and neither comes nor goes a service before another
-/// one takes its connections. The sorry server is in while no real server
-/// takes connections.
+/// deadline has passed. So has every destination of a service of ours that nobody declares, unless
+/// that would take connections from a declared one; and no service comes or goes before another one
+/// takes its connections. The sorry server is in while no real server takes connections.
 pub fn desired(
     view: &HealthView,
     observed: &Table,

@@ -234,6 +234,18 @@ mod tests {
 
     use super::*;
 
+    /// A real server with so many checks.
+    fn asking(checks: usize, needed: usize) -> RealServer {
+        RealServer {
+            name: "10.0.0.1".to_owned(),
+            identity: "10.0.0.1".to_owned(),
+            address: "10.0.0.1".parse().unwrap(),
+            targets: (0..checks as u32).map(TargetId).collect(),
+            needed,
+            advisors: Vec::new(),
+        }
+    }
+
     #[test]
     fn who_is_down_is_so_since_its_first_target_turned() {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
@@ -244,14 +256,7 @@ mod tests {
         };
         let verdicts = vec![down("second", 9), Verdict::of(Health::Up, None), down("first", 0)];
         let view = HealthView::new(Arc::default(), verdicts);
-        let server = RealServer {
-            name: "10.0.0.1".to_owned(),
-            identity: "10.0.0.1".to_owned(),
-            address: "10.0.0.1".parse().unwrap(),
-            targets: (0..3).map(TargetId).collect(),
-            needed: 3,
-            advisors: Vec::new(),
-        };
+        let server = asking(3, 3);
         assert_eq!(view.real_server(&server), down("first", 0));
     }
 
@@ -283,14 +288,7 @@ mod tests {
             ("down 3 2", 3, None),
         ] {
             let verdicts: Vec<_> = words.split(' ').map(verdict).collect();
-            let server = RealServer {
-                name: "10.0.0.1".to_owned(),
-                identity: "10.0.0.1".to_owned(),
-                address: "10.0.0.1".parse().unwrap(),
-                targets: (0..verdicts.len() as u32).map(TargetId).collect(),
-                needed,
-                advisors: Vec::new(),
-            };
+            let server = asking(verdicts.len(), needed);
             let view = HealthView::new(Arc::default(), verdicts);
             let told = view.real_server(&server).hold();
             assert_eq!(told.as_deref(), hold, "{words}, {needed}");
@@ -319,14 +317,7 @@ mod tests {
             ("down down?", 1, true),
         ] {
             let verdicts: Vec<_> = words.split(' ').map(verdict).collect();
-            let server = RealServer {
-                name: "10.0.0.1".to_owned(),
-                identity: "10.0.0.1".to_owned(),
-                address: "10.0.0.1".parse().unwrap(),
-                targets: (0..verdicts.len() as u32).map(TargetId).collect(),
-                needed,
-                advisors: Vec::new(),
-            };
+            let server = asking(verdicts.len(), needed);
             let view = HealthView::new(Arc::default(), verdicts);
             assert_eq!(view.real_server(&server).unconfirmed, unconfirmed, "{words}, {needed}");
         }

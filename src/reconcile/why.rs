@@ -85,6 +85,11 @@ impl Why {
         matches!(self, Self::Unknown | Self::Unconfirmed | Self::Unadvised)
     }
 
+    /// Whether one that is out may come in with the next word of a probe.
+    pub fn may_come(&self) -> bool {
+        self.is_undecided() || matches!(self, Self::HeldBack(_))
+    }
+
     /// Whether it is, or was, in the table without a policy that declares it.
     pub fn is_undeclared(&self) -> bool {
         matches!(self, Self::Undeclared | Self::Guarded)

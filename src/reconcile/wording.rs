@@ -152,9 +152,16 @@ impl Held {
 
     /// Why it is not done.
     pub fn reason(&self) -> String {
-        match self.why {
-            Why::Undeclared => format!("{}; goes when a new one has its verdict", self.why),
-            _ => self.why.to_string(),
+        self.why.of_one_that_stays()
+    }
+}
+
+impl Why {
+    /// Why a destination stays as it is.
+    pub fn of_one_that_stays(&self) -> String {
+        match self {
+            Self::Undeclared => format!("{self}; goes when a new one has its verdict"),
+            _ => self.to_string(),
         }
     }
 }

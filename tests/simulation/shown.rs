@@ -92,3 +92,33 @@ tcp://221.5.88.88:443  wlc  in no policy any more
     assert!(!text::render(&status, false).contains(LEAVES));
     assert!(!metrics.contains(LEAVES), "{metrics}");
 }
+
+/// What serves until another one is ready says what it waits for.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_waits_for_another_one_says_so() {
+    const ONE: &str = "
+virtual_services: [tcp://192.0.2.9:80]
+scheduler: wlc
+forwarding: direct
+real_servers: [10.0.0.1]
+checks: [{ tcp: { port: 80 } }]
+";
+    let (world, table) = (World::default(), SharedTable::default());
+    let director = Director::start(ONE, &world, &table);
+    until("it is in", || table.everywhere("10.0.0.1")).await;
+    world.set("10.0.0.1", Behaviour::Trouble);
+    let every_port = ONE.replace("9:80]", "9:0]\npersistence: 60s");
+    director.edit(&every_port.replace("port: 80", "port: 81"));
+    until("the other one is there", || table.weights().len() == 2).await;
+    sleep(Duration::from_secs(60)).await;
+    let (status, _) = director.shown().await;
+    let expected = "\n\n\
+tcp://192.0.2.9:80  wlc  in no policy any more
+  DESTINATION  HEALTH  SINCE  WEIGHT  KERNEL  ACTIVE  INACTIVE  WHY
+  10.0.0.1:80  -       -      1       1       0       0         no policy declares it; goes when a new one has its verdict
+";
+    let told = text::render(&status, false);
+    assert!(told.ends_with(expected), "{told}");
+    world.set("10.0.0.1", Behaviour::Healthy);
+    until("it has gone", || table.weights().len() == 1).await;
+}

@@ -42,9 +42,23 @@ impl Pass<'_> {
         Ok(Why::Drains(Box::new(Drains { cause, connections, left })))
     }
 
+    /// Lets one go that no policy declares, at once if somebody else put it there.
+    fn let_go(
+        &mut self,
+        id: (ServiceKey, DestinationKey),
+        drain: Duration,
+        found: &Destination,
+    ) -> Result<DesiredDestination, Why> {
+        if self.is_intruder(id.0, id.1) {
+            return Err(Why::Undeclared);
+        }
+        let why = self.leave(id, drain, found, Why::Undeclared)?;
+        let config = DestinationConfig { weight: 0, ..found.config };
+        Ok(DesiredDestination { config, why, weight: None })
+    }
+
     /// Adds what the table has and no policy declares: as it is, one that takes connections for
-    /// each declared one that waits for its verdict outside the table. The others leave, at once if
-    /// somebody else put them there.
+    /// each declared one that waits for its verdict outside the table. The others leave.
     pub(super) fn finish(&mut self, settling: Settling<'_>) -> Settled {
         let Settling { service, observed, present, mut absent, matched, .. } = settling;
         let mut present: BTreeMap<_, _> = present.into_iter().collect();
@@ -63,30 +77,22 @@ impl Pass<'_> {
                 })
                 .collect();
         leftovers.sort_by_key(|(_, found)| found.config.weight == 0);
-        let waits = |why: &&Why| why.is_undecided() || matches!(why, Why::HeldBack(_));
-        let waiting = absent.values().filter(waits).count();
+        let waiting = absent.values().filter(|why| why.may_come()).count();
         for (index, (key, found)) in leftovers.into_iter().enumerate() {
             let config = found.config;
-            let still = DestinationConfig { weight: 0, ..config };
-            let drained = self.before.draining.contains_key(&(service.key, key));
-            let (config, why) = if self.moment.guarded && !drained {
-                (config, Why::Guarded)
+            let id = (service.key, key);
+            let as_it_is = |why| Ok(DesiredDestination { config, why, weight: None });
+            let left = if self.moment.guarded && !self.before.draining.contains_key(&id) {
+                as_it_is(Why::Guarded)
             } else if index < waiting && config.weight > 0 {
-                (config, Why::Undeclared)
-            } else if self.is_intruder(service.key, key) {
-                absent.insert(key, Why::Undeclared);
-                continue;
+                as_it_is(Why::Undeclared)
             } else {
-                let id = (service.key, key);
-                match self.leave(id, service.drain_of_one(), &found, Why::Undeclared) {
-                    Ok(why) => (still, why),
-                    Err(why) => {
-                        absent.insert(key, why);
-                        continue;
-                    }
-                }
+                self.let_go(id, service.drain_of_one(), &found)
             };
-            present.insert(key, DesiredDestination { config, why, weight: None });
+            match left {
+                Ok(one) => _ = present.insert(key, one),
+                Err(why) => _ = absent.insert(key, why),
+            }
         }
         (present, absent)
     }
@@ -139,12 +145,8 @@ impl Pass<'_> {
         let (mut destinations, mut absent) = (BTreeMap::new(), BTreeMap::new());
         let (mut has_drained, mut cut) = (false, 0u32);
         for (at, one) in &found.destinations {
-            let drain = if self.is_intruder(*key, *at) { Duration::ZERO } else { drain };
-            match self.leave((*key, *at), drain, one, Why::Undeclared) {
-                Ok(why) => {
-                    let config = DestinationConfig { weight: 0, ..one.config };
-                    destinations.insert(*at, DesiredDestination { config, why, weight: None });
-                }
+            match self.let_go((*key, *at), drain, one) {
+                Ok(one) => _ = destinations.insert(*at, one),
                 Err(why) => {
                     if let Why::Drained { cut: more, .. } = &why {
                         has_drained = true;

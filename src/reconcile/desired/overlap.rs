@@ -16,8 +16,7 @@ impl DesiredService {
 
     /// Whether it takes no connections and a probe may change that.
     fn is_to_come(&self) -> bool {
-        let may_come = |why: &Why| why.is_undecided() || matches!(why, Why::HeldBack(_));
-        !self.takes() && self.absent.values().any(may_come)
+        !self.takes() && self.absent.values().any(Why::may_come)
     }
 
     /// Whether a real server with this address is declared.

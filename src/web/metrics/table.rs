@@ -34,22 +34,8 @@ pub(super) fn write(source: &Source<'_>, page: &mut Page) {
 fn services(source: &Source<'_>, page: &mut Page) {
     let table = source.report.table.as_deref();
     let in_table = |it: &ServiceStatus| table.and_then(|table| table.get(&it.service));
-    let all: Vec<(Labels, &ServiceStatus, Option<&Service>)> = source
-        .status
-        .services
-        .iter()
-        .map(|it| {
-            let key = it.service.to_string();
-            (
-                Labels::of(&[
-                    ("service", &key),
-                    ("policy", it.policy.as_deref().unwrap_or_default()),
-                ]),
-                it,
-                in_table(it),
-            )
-        })
-        .collect();
+    let all: Vec<(Labels, &ServiceStatus, Option<&Service>)> =
+        source.status.services.iter().map(|it| (of_service(it), it, in_table(it))).collect();
     let help = "1 if the virtual service is in the table";
     let mut family = page.family(Kind::Gauge, "pointsman_service_in_table", help);
     for (labels, _, service) in &all {
@@ -108,6 +94,12 @@ fn readiness(source: &Source<'_>, page: &mut Page) {
     write("pointsman_service_declared_real_servers", help, |it| it.of);
 }
 
+/// The labels of a virtual service; one that has left the policies has an empty one.
+fn of_service(service: &ServiceStatus) -> Labels {
+    let policy = service.policy.as_deref().unwrap_or_default();
+    Labels::of(&[("service", &service.service.to_string()), ("policy", policy)])
+}
+
 /// One destination with its labels.
 struct One<'a> {
     labels: Labels,
@@ -119,11 +111,7 @@ fn destinations<'a>(source: &Source<'a>) -> Vec<One<'a>> {
     let table = source.report.table.as_deref();
     let mut all = Vec::new();
     for service in &source.status.services {
-        let key = service.service.to_string();
-        let of_service = Labels::of(&[
-            ("service", &key),
-            ("policy", service.policy.as_deref().unwrap_or_default()),
-        ]);
+        let of_service = of_service(service);
         let in_table = table.and_then(|table| table.get(&service.service));
         for status in &service.destinations {
             let labels = of_service
